@@ -78,7 +78,7 @@ def test_what_may_be_half_written(path: str, data: bytes, doubtful: bool) -> Non
     [
         ("active", "reload"), ("failed", "start"), ("backoff", "start"), ("quarantined", "start"),
         ("discovered", "wait"), ("loaded", "wait"), ("starting", "wait"), ("stopping", "wait"),
-        ("stopped", "leave"), ("held", "leave"), ("zombie", "leave"),
+        ("stopped", "report"), ("held", "leave"), ("zombie", "leave"),
     ],
 )  # fmt: skip
 def test_what_is_done_in_each_state(state: str, action: str) -> None:
@@ -91,7 +91,8 @@ def test_every_state_of_the_kernel_has_been_thought_of() -> None:
     from microkernel.kernel.registry.states import State
 
     left_alone = {state for state in get_args(State) if rules.action_for(state) == "leave"}
-    assert left_alone == {"stopped", "held", "zombie"}
+    assert left_alone == {"held", "zombie"}
+    assert rules.action_for("stopped") == "report"
 
 
 def plugins(**requires: str) -> list[Plugin]:

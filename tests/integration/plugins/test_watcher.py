@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import ReloadFailed
+from microkernel.errors import KernelError, ReloadFailed
 
 from .conftest import Open, Watched, source
 
@@ -211,6 +212,34 @@ def test_what_somebody_stopped_stays_stopped(watched: Watched, begin: Open) -> N
     assert (watched.state("stopped"), watched.state("killed")) == ("stopped", "stopped")
     watched.kernel.start("stopped")
     assert watched.value("stopped") == 2
+
+
+@pytest.mark.parametrize("end", [Kernel.stop, Kernel.kill])
+def test_a_save_of_a_stopped_plugin_is_reported_once_until_it_has_run(
+    watched: Watched, begin: Open, end: Callable[[Kernel, str], object]
+) -> None:
+    watched.write("hello.py", source(1))
+    begin()
+    reported: list[dict[str, str]] = []
+
+    def report(id: str, fields: dict[str, str]) -> None:
+        if id == "MK0315":
+            reported.append(fields)
+
+    watched.kernel.on("kernel.message", report, inline=True)
+    end(watched.kernel, "hello")
+    for number in (2, 3):
+        watched.write("hello.py", source(number))
+        watched.wait_for("hello", "MK0315")
+        watched.settle()
+    assert watched.said("hello").count("MK0315") == 1
+    assert KernelError("MK0315", **reported[0]).text.endswith("; to start it: mk start hello")
+    watched.kernel.start("hello")
+    assert watched.value("hello") == 3
+    watched.settle()
+    end(watched.kernel, "hello")
+    watched.write("hello.py", source(4))
+    watched.wait_for("hello", "MK0315", 2)
 
 
 def test_a_quarantined_plugin_is_mended(watched: Watched, begin: Open) -> None:

@@ -60,6 +60,8 @@ class Plugin(IPlugin):
         self._waiting: set[str] = set()
         self._missing: set[str] = set()
         self._muted: set[str] = set()
+        # Stopped plugins whose save was reported. Each is reported once until it runs again.
+        self._reported: set[str] = set()
         self._moments: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST))
         self._new_at: float | None = None
         self._complaint = ""
@@ -77,7 +79,7 @@ class Plugin(IPlugin):
         self._wake.set()
 
     def _state(self, plugin: str) -> None:
-        if plugin not in self._names or plugin in self._waiting:
+        if plugin not in self._names or plugin in self._waiting or plugin in self._reported:
             self._wake.set()
 
     def _sources(self) -> _Sources:
@@ -135,6 +137,7 @@ class Plugin(IPlugin):
     def _know(self, sources: _Sources) -> list[Known]:
         plugins = [plugin for plugin in sources.plugins if not plugin.built_in]
         self._names = {plugin.name for plugin in sources.plugins}
+        self._reported -= {plugin.name for plugin in plugins if plugin.state != "stopped"}
         self._homes = {alias: plugin.name for plugin in plugins for alias in aliases(os.fsdecode(plugin.path))}
         return plugins
 
@@ -272,6 +275,9 @@ class Plugin(IPlugin):
                     self.api.call("kernel.start", name, True, timeout=_LONG)
                 case "wait":
                     self._wait_for(name)
+                case "report" if name not in self._reported:
+                    self._reported.add(name)
+                    self._announce("MK0315", name, name=name)
         except PluginNotActive:
             self._wait_for(name)
         except CallTimeout as error:

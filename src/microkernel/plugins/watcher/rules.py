@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Action = Literal["reload", "start", "wait", "leave"]
+Action = Literal["reload", "start", "wait", "report", "leave"]
 
 # Files that make a folder a plugin.
 ENTRIES = ("__init__.py", "plugin.py", "plugin.toml")
@@ -35,6 +35,7 @@ _ACTIONS: Mapping[str, Action] = {
     "loaded": "wait",
     "starting": "wait",
     "stopping": "wait",
+    "stopped": "report",
 }
 
 
@@ -89,8 +90,8 @@ def may_begin(name: str) -> bool:
 def action_for(state: str) -> Action:
     """Return the action that the author of a plugin in this state expects when its file is saved.
 
-    A plugin that was stopped or killed on purpose stays stopped. A failed, restarting or quarantined one has been
-    corrected.
+    A plugin that was stopped or killed on purpose stays stopped, and a notice says how to start it. A failed,
+    restarting or quarantined one has been corrected.
     """
     return _ACTIONS.get(state, "leave")
 
