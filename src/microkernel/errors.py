@@ -71,7 +71,9 @@ class KernelError(Exception):
         """The English text, without the id."""
         template = _english().get(self.id, "{reason}")
         try:
-            return valid_text(template.format(**{"cure": "", **self.fields}))
+            return valid_text(
+                template.format(**{"cure": "", **{key: _shown(each) for key, each in self.fields.items()}})
+            )
         except (LookupError, ValueError, TypeError, AttributeError):  # fields may come from a worker
             return valid_text(f"{template} {self.fields}")
 
@@ -80,6 +82,10 @@ class KernelError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.id, self.fields)
+
+
+def _shown(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _rebuild(kind: type[KernelError], id: str, fields: dict[str, Any]) -> KernelError:

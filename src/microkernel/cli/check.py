@@ -92,7 +92,7 @@ def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:
     yield Text(word("check.permissions", name=report.name))
     yield from map(Text, block(report))
     if limits := raised(report.manifest, ()):
-        yield Text(word("check.limits", name=report.name, limits=", ".join(limits)))
+        yield Text(word("check.limits", name=report.name, limits=limits))
     unseen = sum(finding.id == "MK0834" for finding in report.findings)
     if unseen:
         yield Text(word("check.unseen", count=unseen))

@@ -43,7 +43,7 @@ def _bad(error: Any, word: Callable[..., str]) -> str:
     what, message = error.param.opts[-1], str(error.message)
     _, is_choice, choices = message.rpartition(" is not one of ")
     if is_choice:
-        return word("usage.choice", what=what, choices=", ".join(re.findall(r"'(.*?)'", choices)))
+        return word("usage.choice", what=what, choices=re.findall(r"'(.*?)'", choices))
     return word("usage.number", what=what) if _A_NUMBER.search(message) else f"{what}: {message}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from microkernel.errors import KernelError
 from microkernel.messages.formatting import Formatter
 from microkernel.messages.levels import MessageLevel
-from microkernel.messages.reason_translation import chinese, read
+from microkernel.messages.reason_translation import chinese, read, separator
 
 Language = Literal["en", "zh"]
 
@@ -53,7 +53,6 @@ class Catalog:
 
     def __init__(self, language: Language) -> None:
         self.language = language
-        self._formatter = Formatter(chinese, comma="、") if language == "zh" else Formatter()
 
     @staticmethod
     def load(language: str = "en") -> Catalog:
@@ -63,6 +62,10 @@ class Catalog:
     @cached_property
     def _entries(self) -> dict[str, Entry]:
         return {id: _entry(id, table) for id, table in read(f"{self.language}.toml").items()}
+
+    @cached_property
+    def _formatter(self) -> Formatter:
+        return Formatter(chinese if self.language == "zh" else None, separator(self.language))
 
     @cached_property
     def _words(self) -> dict[str, str]:

@@ -62,13 +62,13 @@ def _broken(value: object) -> str:
 class Formatter(string.Formatter):
     """``str.format`` for messages, which never raises for a missing field, None, or a value that its format rejects.
 
-    None is shown as a dash, a list with commas, and a float rounded unless a format is given. ``translate`` takes the
+    None is shown as a dash, a list with ``separator`` between its items, and a float rounded unless a format is given. ``translate`` takes the
     name and value of a field and returns the value to show.
     """
 
-    def __init__(self, translate: Callable[[str, Any], Any] | None = None, comma: str = ", ") -> None:
+    def __init__(self, translate: Callable[[str, Any], Any] | None = None, separator: str = ", ") -> None:
         self._translate = translate
-        self._comma = comma
+        self._separator = separator
 
     def fill(self, template: str, fields: Mapping[str, Any]) -> str:
         return self.vformat(template, (), fields)
@@ -113,7 +113,7 @@ class Formatter(string.Formatter):
         if isinstance(value, float):
             return number(value)
         if isinstance(value, (list, tuple, set, frozenset)):
-            return self._comma.join(self._show(item) for item in value)
+            return self._separator.join(self._show(item) for item in value)
         try:
             return plain(str(value))
         except Exception:

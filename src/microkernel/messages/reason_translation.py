@@ -21,10 +21,14 @@ from microkernel.messages.templates import bare, letters_of, pattern_of, words_o
 _FIELDS = frozenset({
     "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept", "first",
 })  # fmt: skip
+# Fields that are lists, already joined in English, because a field of an error is one text.
+_LISTS = frozenset({"others", "files", "diff", "asked", "holds"})
 # Longer texts come from plugins and are not translated.
 _LONGEST = 400
 _FORMATTER = Formatter()
 _AND = " · "
+# Commas within parentheses separate no items.
+_BETWEEN_ITEMS = re.compile(r", (?![^()]*\))")
 _MESSAGE_ID = re.compile(r"MK\d{4} ")
 # Fewest letters outside placeholders by which a message is recognized; ``{path}: {reason}`` has none.
 _FEWEST_LETTERS = 6
@@ -46,6 +50,8 @@ def chinese(field: str, value: Any) -> Any:
     """
     if field == "path" and isinstance(value, str):
         return read("phrases_zh.toml")["path"].get(value, value)
+    if field in _LISTS and isinstance(value, str):
+        return read("phrases_zh.toml")["lists"].get(value) or value.replace(", ", separator("zh"))
     if field not in _FIELDS or not isinstance(value, str) or len(value) > _LONGEST:
         return value
     if field == "state":
@@ -89,6 +95,11 @@ def read(name: str) -> Mapping[str, Any]:
     return tomllib.loads((files(__package__) / name).read_text(encoding="utf-8"))
 
 
+def separator(language: str) -> str:
+    """Return the text between the items of a list in a language."""
+    return str(read(f"ui_{language}.toml")["list"]["separator"])
+
+
 @cache
 def _phrases() -> list[_Phrase]:
     return [*_messages(), *_listed()]
@@ -117,7 +128,11 @@ def _messages() -> list[_Phrase]:
 def _part(name: str, part: str) -> str:
     if name == "choices":
         *others, last = part.split(" or ")
-        return f"{'、'.join(others)} 或 {last}"
+        return f"{separator('zh').join(others)} 或 {last}"
+    if name == "chain":
+        return "，位于 ".join(map(phrase, part.split(", in ")))
     if name == "list":
-        return "、".join(re.split(", | and ", part))
+        return separator("zh").join(re.split(", | and ", part))
+    if name == "items":
+        return separator("zh").join(map(phrase, _BETWEEN_ITEMS.split(part)))
     return state_word(part, "zh") if name == "state" else phrase(part)

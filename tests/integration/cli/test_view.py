@@ -25,6 +25,12 @@ TRANSLATOR = Translator("en", Catalog.load("en").words(), Catalog.load("en").tex
 CHINESE = Translator("zh", Catalog.load("zh").words(), Catalog.load("zh").text)
 
 
+def test_a_list_is_separated_as_its_language_does() -> None:
+    assert TRANSLATOR.listed(["a", "b\x1b"]) == "a, b\\x1b"
+    assert CHINESE.listed(["a", "b"]) == "a、b"
+    assert CHINESE.word("usage.choice", what="--x", choices=["a", "b"]) == "--x：可选的有 a、b"
+
+
 def test_columns_are_cells_wide() -> None:
     rows = [["插件", "1"], ["a", "22"], ["中文名字", "333"]]
     lines = view.render([view.Columns([view.Column("名"), view.Column("number", right=True)], rows)]).splitlines()

@@ -10,6 +10,7 @@ from string import Formatter as StringFormatter
 
 import pytest
 
+from microkernel.errors import KernelError
 from microkernel.messages import Catalog, Formatter, plain
 from microkernel.messages.formatting import number
 from microkernel.messages.reason_translation import chinese, pairs, phrase
@@ -162,6 +163,34 @@ def test_only_fields_that_carry_phrases_are_translated() -> None:
     assert Catalog.load("zh").text("MK0211", {"name": "x", "others": ["a", "b"]}) == (
         "x 还被 a、b 依赖；要一起停止：mk stop x --cascade"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "english", "translated"),
+    [
+        (KernelError("MK0707", names=["a", "b"]), "running: a, b;", "在运行：a、b；"),
+        (KernelError("MK0211", name="x", others="a, b"), "required by a, b;", "还被 a、b 依赖"),
+        (KernelError("MK0413", name="x", version="1", files="a and b.py, c.py"), "a and b.py, c.py  ", "a and b.py、c.py  "),
+        (KernelError("MK0413", name="x", version="1", files="its files"), "its files", "它的文件"),
+        (KernelError("MK0412", name="x", diff="+ net a:1, + net b:1"), "+ net a:1, + net b:1", "+ net a:1、+ net b:1"),
+        (KernelError("MK0422", name="x", asked="limits.files = 9, limits.threads = 9", holds="a, b"), "9, limits", "9、limits"),
+        (KernelError("MK0720", message="x", suggestion="; the nearest: MK0101, MK0102"), "MK0101, MK0102", "MK0101、MK0102"),
+        (KernelError("MK0501", level="sandbox", reason="a confinement check failed: files, system calls"),
+         "files, system calls", "files、system calls"),
+        (KernelError("MK0302", what="Plugin object: kept by list 'a' of module b, in Plugin object"),
+         "list 'a' of module b, in Plugin object", "模块 b 的列表 'a'，位于 Plugin 对象"),
+    ],
+)  # fmt: skip
+def test_a_list_is_separated_as_its_language_does(error: KernelError, english: str, translated: str) -> None:
+    assert english in error.text
+    assert english in Catalog.load("en").text(error.id, error.fields)
+    assert translated in Catalog.load("zh").text(error.id, error.fields)
+
+
+def test_a_list_in_a_reason_is_separated_as_its_language_does() -> None:
+    reason = KernelError("MK0211", name="x", others="a, b").text
+    assert "还被 a、b 依赖" in Catalog.load("zh").text("MK0203", {"reason": reason})
+    assert phrase("not: cgroups (memory, pids), network") == "没有：cgroups（memory, pids）、network"
 
 
 def test_a_phrase_keeps_its_placeholders() -> None:

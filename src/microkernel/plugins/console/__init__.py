@@ -179,7 +179,7 @@ class Plugin(IPlugin):
             self._watching.pop(pattern).cancel()
         elif pattern:
             self._watching[pattern] = self.api.on(pattern, self._event, overflow="drop_oldest")
-        watched = ", ".join(self._watching) or view.NOTHING
+        watched = list(self._watching) or view.NOTHING
         return Result(None, [Text(self.translator.word("console.watching", what=watched))])
 
     # Events

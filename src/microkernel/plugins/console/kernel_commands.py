@@ -128,7 +128,7 @@ class KernelCommands:
             self._notices.wait(name, 0, self._catch_up)  # shown before the summary
         if not failed:
             return Result(done, [view.line("success", self._translator.word("done.reloaded_all", count=count))])
-        text = self._translator.word("done.reloaded_some", count=count, failed=", ".join(failed))
+        text = self._translator.word("done.reloaded_some", count=count, failed=failed)
         return Result(done, [view.line("error", text)], ok=False)
 
     def kill(self, name: str) -> Result:

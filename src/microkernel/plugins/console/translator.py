@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from microkernel.errors import KernelError, valid_text
@@ -40,7 +40,14 @@ class Translator:
     def word(self, key: str, /, **fields: object) -> str:
         """Return a text by key; an unknown key is returned unchanged."""
         text = self._words.get(key, key)
-        return text.format_map({name: plain(str(value)) for name, value in fields.items()}) if fields else text
+        return text.format_map({name: self._shown(value) for name, value in fields.items()}) if fields else text
+
+    def _shown(self, value: object) -> str:
+        return self.listed(value) if isinstance(value, list | tuple) else plain(str(value))
+
+    def listed(self, items: Iterable[object]) -> str:
+        """Return the items of a list in one line, as the reader's language separates them."""
+        return self._words.get("list.separator", ", ").join(plain(str(item)) for item in items)
 
     def word_or(self, key: str, other: str) -> str:
         """Return a text by key, or ``other`` if the key is unknown."""

@@ -225,9 +225,9 @@ def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, s
         ("memory", size(info["memory"]) if info["memory"] is not None else ""),
         ("kept", "  ".join(f"{word(f'kept.{what}')} {size(used)}" for what, used in info["kept"].items() if used)),
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
-        ("requires", ", ".join(info["requires"])),
+        ("requires", translator.listed(info["requires"])),
         ("methods", "\n".join(_method(name, info) for name in info["methods"])),
-        ("handlers", ", ".join(info["topics"])),
+        ("handlers", translator.listed(info["topics"])),
         ("permissions", _grants(info["permissions"], translator)),
         ("asked", _grants(info["asked"], translator)),
         ("protections", "\n".join(protections)),
@@ -255,7 +255,7 @@ def _protection(name: str, how: str, level: str, translator: Translator) -> str:
 def _grants(permissions: Mapping[str, Any], translator: Translator) -> str:
     everything = translator.word("grant.all")
     return "\n".join(
-        f"{kind}  {everything if what == 'all' else ', '.join(map(plain, what))}" for kind, what in permissions.items()
+        f"{kind}  {everything if what == 'all' else translator.listed(what)}" for kind, what in permissions.items()
     )
 
 
