@@ -71,9 +71,8 @@ class KernelError(Exception):
         """The English text, without the id."""
         template = _english().get(self.id, "{reason}")
         try:
-            return valid_text(
-                template.format(**{"cure": "", **{key: _shown(each) for key, each in self.fields.items()}})
-            )
+            lists = {key: ", ".join(map(str, each)) for key, each in self.fields.items() if isinstance(each, list)}
+            return valid_text(template.format(**{"cure": "", **self.fields, **lists}))
         except (LookupError, ValueError, TypeError, AttributeError):  # fields may come from a worker
             return valid_text(f"{template} {self.fields}")
 
@@ -82,10 +81,6 @@ class KernelError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.id, self.fields)
-
-
-def _shown(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 def _rebuild(kind: type[KernelError], id: str, fields: dict[str, Any]) -> KernelError:

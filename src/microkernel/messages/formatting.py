@@ -62,8 +62,8 @@ def _broken(value: object) -> str:
 class Formatter(string.Formatter):
     """``str.format`` for messages, which never raises for a missing field, None, or a value that its format rejects.
 
-    None is shown as a dash, a list with ``separator`` between its items, and a float rounded unless a format is given. ``translate`` takes the
-    name and value of a field and returns the value to show.
+    None is shown as a dash, a list with ``separator`` between its items, and a float rounded unless a format is given.
+    ``translate`` takes the name and value of a field and returns the value to show.
     """
 
     def __init__(self, translate: Callable[[str, Any], Any] | None = None, separator: str = ", ") -> None:
