@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from microkernel.errors import KernelError
@@ -99,6 +101,43 @@ def test_cells() -> None:
     assert wrap("处理者的名字，很长", 12) == ["处理者的名", "字，很长"]
     assert wrap("set `a = b` now", 9) == ["set", "`a = b`", "now"]
     assert wrap("unbreakable-word x", 5) == ["unbreakable-word", "x"]
+
+
+@pytest.mark.parametrize("catalog", [Catalog.load("en"), ZH], ids=["en", "zh"])
+def test_an_explanation_has_no_unfilled_placeholder(catalog: Catalog) -> None:
+    """Only the text has fields; in an explanation they would be shown as they are written."""
+    for id in catalog.ids():
+        shown = render(id, catalog, catalog)
+        assert not re.search(r"\{[a-z_]+\}", shown), shown
+
+
+def test_a_missing_requirement_is_published_at_two_moments() -> None:
+    """Not "now and then", which means occasionally."""
+    entry = EN.entry("MK0225")
+    assert entry is not None
+    assert "for this plugin now, and another one then" in entry.kernel_action
+
+
+@pytest.mark.parametrize(
+    ("id", "commands"),
+    [
+        ("MK0105", ["enabled = false", "microkernel.toml"]),
+        ("MK0113", ["def start(self):"]),
+        ("MK0213", ["mk start", "--reset", "mk approve"]),
+        ("MK0223", ["mk info", "mk logs", "--reset"]),
+        ("MK0315", ["mk start", "mk unload"]),
+        ("MK0401", ["[tool.microkernel.permissions]", "[permissions]", "mk reload", "mk approve"]),
+        ("MK0425", ["fs.write", "mk reload"]),
+        ("MK0518", [".limits]", "mk reload", "mk info"]),
+        ("MK0604", ["mk info", "@expose", "mk reload"]),
+        ("MK0612", ["mk run", "with Kernel(...)"]),
+    ],
+)
+def test_a_cure_names_what_to_type(id: str, commands: list[str]) -> None:
+    for catalog in (Catalog.load("en"), ZH):
+        entry = catalog.entry(id)
+        assert entry is not None
+        assert [each for each in commands if each not in entry.your_action] == []
 
 
 @pytest.mark.parametrize(
