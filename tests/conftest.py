@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.leftovers import descendants
+from tests.harness.preloaded_zygote import FORKING, preloaded_zygotes
 from tests.harness.waiting import eventually
 
 pytest.register_assert_rewrite("microkernel.testing")
@@ -65,6 +66,23 @@ def _nothing_is_left_behind() -> Iterator[None]:
     with suppress(AssertionError):
         eventually(lambda: not left())
     assert left() == []
+
+
+# Where most tests start a kernel, and what is tested is the same whether its zygote was executed or forked ...
+_FORKED = ("contract/", "integration/", "security/attacks/", "unit/kernel/", "unit/hosts/test_plugin_processes.py")
+# ... but not in these files, which are about the death of zygotes, and about a lack of memory and descriptors.
+_EXECUTED = ("test_families.py", "test_exhaustion.py")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _zygotes(request: pytest.FixtureRequest, _nothing_is_left_behind: None) -> Iterator[None]:
+    """In some folders, kernels fork their zygotes instead of executing them: ``preloaded_zygote.py``."""
+    file = request.path.relative_to(Path(__file__).parent).as_posix()
+    if not FORKING or not file.startswith(_FORKED) or file.endswith(_EXECUTED):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch, preloaded_zygotes(patch):
+        yield
 
 
 # Multiprocessing starts the first when shared memory is first used, and ends it with the process; the second serves all

@@ -114,7 +114,7 @@ def _copy(library: Path) -> None:
     places |= {name: ROOT / name for name in _OURS}
     for name, place in places.items():
         if place.is_dir():
-            shutil.copytree(place, library / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(place, library / name)
         elif place.exists():
             (library / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(place, library / name)
