@@ -66,12 +66,16 @@ def _of(pid: int) -> dict[str, Any]:
     }
 
 
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _look(folder: Path, level: Level) -> dict[str, dict[str, Any]]:
     """What can be seen of a worker, of its zygote and of an inspector."""
     with Kernel(folder, isolation=level) as kernel, closing(Inspector()) as inspector:
         assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
         worker = kernel.call("one.state")
-        return {"worker": worker, "zygote": _of(kernel._hosts[level].zygote_pid), "inspector": _of(inspector.pid)}  # type: ignore[attr-defined]
+        return {"worker": worker, "zygote": _of(_parent(kernel.info("one").pid)), "inspector": _of(inspector.pid)}
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox"])
