@@ -6,7 +6,19 @@ from microkernel import errors
 
 if TYPE_CHECKING:
     from microkernel.app import Kernel, KernelConfig
-    from microkernel.sdk import Buffer, Event, IPlugin, PluginAPI, Reply, Secret, Subscription, every, expose, on
+    from microkernel.sdk import (
+        Buffer,
+        Event,
+        IPlugin,
+        NotReady,
+        PluginAPI,
+        Reply,
+        Secret,
+        Subscription,
+        every,
+        expose,
+        on,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,6 +27,7 @@ __all__ = [
     "IPlugin",
     "Kernel",
     "KernelConfig",
+    "NotReady",
     "PluginAPI",
     "Reply",
     "Secret",
@@ -26,6 +39,14 @@ __all__ = [
 ]
 
 _HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.app"}
+
+
+def leave_out_embedding() -> None:
+    """Leave the names that only an embedding program uses out of ``__all__``.
+
+    So ``from microkernel import *`` works in a worker, where there is no kernel to load.
+    """
+    __all__[:] = [name for name in __all__ if name not in _HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -125,6 +125,13 @@ class PluginLoadError(KernelError):
     """The plugin could not be loaded or started, and is ``failed``. Other plugins are not affected."""
 
 
+class PluginNotReady(PluginLoadError):
+    """The plugin's ``start`` raised NotReady, or a plugin that it requires is not ready.
+
+    It is ``waiting``, and is started again later. Only ``ReloadFailed`` has it as its cause: the old source continues.
+    """
+
+
 class ManifestError(PluginLoadError):
     """The manifest cannot be read or is not valid. None of the plugin's code has run."""
 

@@ -150,7 +150,7 @@ def make_core(
     # service
     auditor = LeakAuditor(journal)
     plugins = PluginService(
-        registry, catalog, plugin_set, controller, reloader, auditor, topics, data, reactor, clock, journal
+        registry, catalog, plugin_set, controller, reloader, schedule, auditor, topics, data, reactor, clock, journal
     )
     approval_service = ApprovalService(registry, catalog, approvals, loader, plugins)
     dead_letter_service = DeadLetterService(registry, dead_letters, bus, reactor)

@@ -142,6 +142,8 @@ class Manifest:
     isolation: Level | None = None
     enabled: bool = True
     requires: tuple[str, ...] = ()
+    # Plugins that start before it, if they are there; it starts without them too (as ``Wants=`` of systemd).
+    wants: tuple[str, ...] = ()
     requires_python: str = ""
     dependencies: tuple[str, ...] = ()
     concurrency: int = 1

@@ -46,6 +46,7 @@ _MANIFEST: Schema = {
     "isolation": shared_tables.level,
     "enabled": schema.flag,
     "requires": schema.list_of(schema.plugin_requirement, 'a list of requirements such as "billing>=2"'),
+    "wants": schema.list_of(schema.plugin_requirement, 'a list of requirements such as "billing>=2"'),
     "requires-python": schema.python_versions,
     "dependencies": schema.list_of(schema.dependency, 'a list of requirements such as "httpx>=0.28"'),
     "concurrency": schema.integer(1),

@@ -4,12 +4,13 @@ from microkernel.sdk.api import PluginAPI, UserMessages
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.decorators import every, expose, on
 from microkernel.sdk.event import Event, Reply, Subscription
-from microkernel.sdk.plugin import IPlugin, Secret
+from microkernel.sdk.plugin import IPlugin, NotReady, Secret
 
 __all__ = [
     "Buffer",
     "Event",
     "IPlugin",
+    "NotReady",
     "PluginAPI",
     "Reply",
     "Secret",

@@ -29,6 +29,7 @@ from microkernel.testing.checks import (
     output,
     payloads,
     permissions,
+    readiness,
     reload_calls,
     reloads,
     restarts,
@@ -43,8 +44,8 @@ from microkernel.testing.levels import levels_of
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
 _MODULES = (
     lifecycle, stops, configuration, output, events, permissions, mailboxes, typed, payloads, buffers, calls,
-    deadlines, circles, context, timing, concurrency, kills, deaths, restarts, reloads, reload_calls,
-    state_exports,
+    deadlines, circles, context, timing, concurrency, kills, deaths, restarts, readiness, reloads,
+    reload_calls, state_exports,
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ OF_LOADING: Mapping[str, frozenset[str]] = {
     "PluginLoadError": frozenset({
         "MK0105", "MK0106", "MK0118", "MK0121", "MK0122", "MK0124", "MK0130", "MK0132", "MK0133", "MK0136", "MK0312",
     }),
+    "PluginNotReady": frozenset({"MK0227"}),
 }  # fmt: skip
 # An unconfined worker may also report that its process could not be set up.
 OF_STARTING = {**OF_LOADING, "IsolationUnavailable": frozenset({"MK0501"})}

@@ -131,3 +131,33 @@ def test_delays_are_spread_by_a_quarter(planned: Planned) -> None:
     delays = [planned.schedule.decide(Record(), CRASH).delay or 0.0 for _ in range(50)]  # type: ignore[arg-type]
     assert all(3.0 <= delay < 5.0 for delay in delays)
     assert len(set(delays)) > 1
+
+
+def test_a_plugin_that_is_not_ready_is_started_after_1_s_doubling_to_60(planned: Planned, record: Any) -> None:
+    waits = [planned.schedule.count_try(record, None) for _ in range(9)]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    planned.schedule.reset_tries(record)
+    assert planned.schedule.count_try(record, None) == 1.0
+
+
+@pytest.mark.parametrize("requested", [0.1, 5, 5.5, 86_400.0])
+def test_a_requested_time_is_exact(planned: Planned, record: Any, requested: float) -> None:
+    assert [planned.schedule.count_try(record, requested) for _ in range(3)] == [requested] * 3
+
+
+@pytest.mark.parametrize("requested", [0, -1.0, 0.01, 1e9, float("nan"), float("inf"), True, "5", [5], {}, 10**400])
+def test_a_worker_that_requests_something_else_waits_as_without_a_request(
+    planned: Planned, record: Any, requested: object
+) -> None:
+    assert planned.schedule.count_try(record, requested) == 1.0
+
+
+def test_the_next_start_is_known_while_one_is_planned(planned: Planned, record: Any) -> None:
+    assert planned.schedule.next_start(record) is None
+    planned.schedule.plan(record, 3.0, planned.restart)
+    planned.time += 1.0
+    assert planned.schedule.next_start(record) == 2.0
+    planned.time += 5.0
+    assert planned.schedule.next_start(record) == 0.0
+    planned.schedule.cancel(record)
+    assert planned.schedule.next_start(record) is None

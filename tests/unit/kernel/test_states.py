@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from microkernel.errors import KernelError
-from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, WAITING, State, Trigger, advance, diagram
+from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, CALLS_WAIT, State, Trigger, advance, diagram
 
 WAYS = [(state, happening) for state in get_args(State) for happening in get_args(Trigger)]
 
@@ -35,5 +35,5 @@ def test_every_running_state_can_die_or_be_stopped() -> None:
 
 
 def test_every_state_is_settled_or_transitional() -> None:
-    assert not SETTLED & WAITING
-    assert SETTLED | WAITING | {"stopping"} == {*get_args(State)}
+    assert not SETTLED & CALLS_WAIT
+    assert SETTLED | CALLS_WAIT | {"stopping"} == {*get_args(State)}

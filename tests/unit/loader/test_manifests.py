@@ -19,6 +19,7 @@ FULL = """\
 # version = "1.2.0"
 # isolation = "sandbox"
 # requires = ["billing>=2,<3"]
+# wants = ["mail>=1"]
 # concurrency = 4
 # [tool.microkernel.permissions]
 # emit = ["order.*"]
@@ -69,6 +70,7 @@ def test_a_whole_block_is_read(tmp_path: Path) -> None:
         version="1.2.0",
         isolation="sandbox",
         requires=("billing>=2,<3",),
+        wants=("mail>=1",),
         requires_python=">=3.11",
         dependencies=("httpx>=0.28",),
         concurrency=4,
@@ -247,6 +249,7 @@ def test_two_blocks_are_refused(tmp_path: Path) -> None:
     "written",
     [
         'requires = ["billing>>2"]',
+        'wants = ["billing>>2"]',
         'requires = ["billing[x]"]',
         'requires = ["billing @ https://example.com/x.whl"]',
         'dependencies = ["not a requirement"]',

@@ -100,13 +100,25 @@ class InstanceCleanup:
             if isinstance(delivery, EventDelivery):
                 self._dead_letters.add(delivery, reason)
             elif isinstance(delivery, CallDelivery):
-                what = f"{record.name}.{delivery.method} cannot be called"
-                cure = cure_of(record.name, record.state)
-                stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=what, cure=cure)
-                self._calls.discard(record, delivery.id, stopped)
+                self._refuse(record, delivery)
         self._calls.drop_caller(record)
         self._reactor.run(partial(self._registrar.clear, record))
         mailbox.reopen()  # nothing is subscribed by now, so later deliveries are for its next start
+
+    def refuse_calls(self, record: PluginRecord) -> None:
+        """Fail the callers that wait for a plugin which is not ready. Its events stay queued, in order."""
+        left = [*record.mailbox.recover(), *self._reactor.run(record.mailbox.drain)]
+        record.mailbox.requeue([delivery for delivery in left if isinstance(delivery, EventDelivery)])
+        for delivery in left:
+            if isinstance(delivery, CallDelivery):
+                self._refuse(record, delivery)
+        self._calls.drop_caller(record)
+
+    def _refuse(self, record: PluginRecord, delivery: CallDelivery) -> None:
+        what = f"{record.name}.{delivery.method} cannot be called"
+        cure = cure_of(record.name, record.state)
+        stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=what, cure=cure)
+        self._calls.discard(record, delivery.id, stopped)
 
     # The end of a plugin
 

@@ -65,7 +65,7 @@ class PluginController:
     def start_from_source(self, record: PluginRecord) -> None:
         """Start a plugin from its source as it is now. Errors in the source are reported, as later errors are."""
         with record.lock:
-            if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff", "held"):
+            if record.state in ("failed", "stopped", "quarantined", "discovered", "waiting", "backoff", "held"):
                 try:
                     self._catalog.resolve_again(record)
                 except KernelError as error:

@@ -19,6 +19,7 @@ from microkernel.kernel.ports import Clock, PluginCandidate
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.registry.states import RUNNING, SETTLED
 from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.requirements import split
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.runtime.threads import for_each
 from microkernel.kernel.supervision.groups import predecessors
@@ -86,7 +87,8 @@ class PluginSet:
         self._supervisor.close()
         running = {record.name: record for record in self._registry if not record.is_remote_client}
         before = self._journal.unhandled
-        for layer in reversed(layers({name: r.manifest.requires for name, r in running.items()}, self._after)):
+        requires = {name: record.manifest.requires for name, record in running.items()}
+        for layer in reversed(layers(requires, self._predecessors(running.values()))):
             stop = partial(self._controller.stop, cascade=True, now=now)
             for_each([running[name] for name in layer], stop, len(layer), f"{self._name}-end")
         self._reactor.run(int)  # dead letters are counted there
@@ -95,7 +97,7 @@ class PluginSet:
 
     def reload_all(self, reload: Callable[[str], ReloadReport]) -> ReloadSummary:
         """Reload all wanted plugins, in the order of their requirements. Continue after one that fails."""
-        return reload_all(self._registry, reload, self._for_each, self._after)
+        return reload_all(self._registry, reload, self._for_each, self._predecessors(self._registry))
 
     def _start_undisputed(self, found: list[PluginCandidate]) -> None:
         """Start plugins whose names were disputed when they were found first, and no longer are."""
@@ -113,7 +115,7 @@ class PluginSet:
         planned = plan(
             {name: record.manifest.version for name, record in fit.items()},
             {name: record.manifest.requires for name, record in fit.items()},
-            self._after,
+            self._predecessors(fit.values()),
         )
         for name, error in planned.refused.items():
             if fit[name].state == "discovered":
@@ -125,6 +127,11 @@ class PluginSet:
             until = self._clock.now() + _RESTARTS_AWAITED
             for record in new:  # on this thread, because waiting threads could use up those for restarts
                 self._wait_until_settled(record, until)
+
+    def _predecessors(self, records: Iterable[PluginRecord]) -> dict[str, set[str]]:
+        """Return, for each plugin, those that start before it, if they start at all: by its group and its ``wants``."""
+        wanted = {r.name: {split(requirement)[0] for requirement in r.manifest.wants} - {r.name} for r in records}
+        return {name: names | self._after.get(name, set()) for name, names in wanted.items()}
 
     def _start(self, record: PluginRecord) -> None:
         record.state_changed.clear()

@@ -8,11 +8,11 @@ from microkernel.errors import KernelError
 
 State = Literal[
     "discovered", "loaded", "starting", "active", "stopping", "stopped",
-    "failed", "backoff", "quarantined", "held", "zombie",
+    "failed", "waiting", "backoff", "quarantined", "held", "zombie",
 ]  # fmt: skip
 Trigger = Literal[
     "refused", "held", "approved", "loaded", "start", "started", "failed", "died", "budget_exhausted", "stop", "ended",
-    "unkillable",
+    "unkillable", "not_ready",
 ]  # fmt: skip
 
 TABLE: Final[dict[tuple[State, Trigger], State]] = {
@@ -41,7 +41,22 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("discovered", "failed"): "failed",
     ("loaded", "failed"): "failed",
     ("starting", "failed"): "failed",
+    ("active", "not_ready"): "waiting",  # a reload failed, and the old source is no longer ready
     ("active", "failed"): "failed",  # a reload failed, and the old source cannot be loaded again either
+    # it is not ready yet, or a plugin that it requires is not; it is started again later
+    ("starting", "not_ready"): "waiting",
+    ("discovered", "not_ready"): "waiting",
+    ("stopped", "not_ready"): "waiting",
+    ("failed", "not_ready"): "waiting",
+    ("quarantined", "not_ready"): "waiting",
+    ("backoff", "not_ready"): "waiting",
+    ("waiting", "not_ready"): "waiting",
+    ("waiting", "loaded"): "loaded",
+    ("waiting", "held"): "held",
+    ("waiting", "failed"): "failed",
+    ("waiting", "died"): "backoff",
+    ("waiting", "stop"): "stopped",
+    ("waiting", "unkillable"): "zombie",
     # a crash, at any time, counts against the restart budget
     ("discovered", "died"): "backoff",
     ("stopped", "died"): "backoff",
@@ -74,16 +89,20 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("zombie", "ended"): "stopped",
 }
 
-# States in which calls and events wait for the plugin.
-WAITING: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "backoff"})
-# States that a plugin does not leave by itself: it is active, or will not become active.
-SETTLED: Final[frozenset[State]] = frozenset({"active", "stopped", "failed", "quarantined", "held", "zombie"})
+# States in which calls wait for the plugin, as events do.
+CALLS_WAIT: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "backoff"})
+# States that end a start: the plugin is active, will not become active by itself, or is not ready yet.
+SETTLED: Final[frozenset[State]] = frozenset(
+    {"active", "waiting", "stopped", "failed", "quarantined", "held", "zombie"}
+)
 # States in which a plugin is not active and will not become active by itself. Plugins that require it run without it.
-DOWN: Final[frozenset[State]] = SETTLED - {"active"}
+DOWN: Final[frozenset[State]] = SETTLED - {"active", "waiting"}
 # States in which there is an instance.
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
 # States of plugins that were not stopped, and are not quarantined, held or zombies.
-WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "active", "failed", "backoff"})
+WANTED: Final[frozenset[State]] = frozenset(
+    {"discovered", "loaded", "starting", "active", "failed", "waiting", "backoff"}
+)
 
 
 def advance(state: State, trigger: Trigger) -> State:
@@ -106,7 +125,7 @@ def cure_of(name: str, state: str) -> str:
 
 
 _CURES = {
-    **dict.fromkeys(("discovered", "stopped", "failed"), "; to start it: mk start {name}"),
+    **dict.fromkeys(("discovered", "stopped", "failed", "waiting"), "; to start it: mk start {name}"),
     "quarantined": "; to start it: mk start {name} --reset",
     "held": "; to approve it: mk approve {name}",
 }

@@ -38,6 +38,9 @@ class PluginInfo:
     path: str = ""
     doc: str = ""
     requires: tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
+    # Seconds until the next start of a plugin that waits or is in backoff.
+    next_start: float | None = None
     up: float = 0.0
     memory: int | None = None
     cpu: float | None = None
@@ -190,7 +193,12 @@ def _count(data: bytes) -> int:
 
 
 def describe(
-    record: PluginRecord, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
+    record: PluginRecord,
+    now: float,
+    on_board: int,
+    lacking: KernelError | None = None,
+    room: int = FULL,
+    next_start: float | None = None,
 ) -> PluginInfo:
     """Return the information about a plugin.
 
@@ -214,6 +222,8 @@ def describe(
         path=record.found.path,
         doc=record.doc[:room],
         requires=record.manifest.requires,
+        wants=record.manifest.wants,
+        next_start=None if next_start is None else round(next_start, 3),
         up=round(now - record.since, 3) if record.since else 0.0,
         memory=statistics.get("memory"),
         cpu=statistics.get("cpu"),

@@ -12,7 +12,7 @@ from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.ports import ReplyLane
 from microkernel.kernel.registry.record import PluginRecord, Registry
-from microkernel.kernel.registry.states import WAITING, cure_of
+from microkernel.kernel.registry.states import CALLS_WAIT, cure_of
 from microkernel.kernel.registry.suggestions import did_you_mean
 from microkernel.kernel.routing.ask import AskCollector
 from microkernel.kernel.routing.call_table import COLLECTED, Answer, CallTable, PendingCall
@@ -148,7 +148,7 @@ class CallRouter:
 
 def _check_callable(target: PluginRecord, method: str, caller: PluginRecord | None, *, is_awaited: bool) -> None:
     """A plugin that is stopping answers only calls that one of its handlers waits for (``is_awaited``)."""
-    if target.state in WAITING:
+    if target.state in CALLS_WAIT:
         return
     if target.state != "active" and not (target.state == "stopping" and is_awaited):
         what = f"{target.name}.{method} cannot be called"

@@ -32,6 +32,7 @@ from microkernel.kernel.reporting.plugin_info import (
 )
 from microkernel.kernel.routing.data_store import DataStore
 from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.supervision.restart_schedule import RestartSchedule
 from microkernel.wire.topics import MAX_TOPIC
 
 Infos = list[PluginInfo]
@@ -53,6 +54,7 @@ class PluginService:
         plugins: PluginSet,
         controller: PluginController,
         reloader: Reloader,
+        schedule: RestartSchedule,
         auditor: LeakAuditor,
         topics: TopicIndex,
         data: DataStore,
@@ -65,6 +67,7 @@ class PluginService:
         self._plugins = plugins
         self._controller = controller
         self._reloader = reloader
+        self._schedule = schedule
         self._auditor = auditor
         self._topics = topics
         self._data = data
@@ -82,7 +85,8 @@ class PluginService:
 
     def _describe(self, record: PluginRecord, room: int = FULL) -> PluginInfo:
         lacking = self._journal.lacks(record) if record.state in RUNNING else None
-        return describe(record, self._clock.wall(), self._data.used(record.name), lacking, room)
+        used, next_start = self._data.used(record.name), self._schedule.next_start(record)
+        return describe(record, self._clock.wall(), used, lacking, room, next_start)
 
     def names(self) -> dict[str, Names]:
         """Return the names that a console can complete: plugins, methods and topics."""

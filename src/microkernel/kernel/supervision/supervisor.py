@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from signal import SIGKILL
 
-from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginLoadError, RequirementError, shortage_in
+from microkernel.errors import (
+    KernelClosed,
+    KernelError,
+    PluginHeld,
+    PluginLoadError,
+    PluginNotReady,
+    RequirementError,
+    shortage_in,
+)
 from microkernel.kernel.config import Group
 from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
 from microkernel.kernel.lifecycle.launcher import Launcher, StartupExit, as_error
@@ -22,7 +30,7 @@ from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.requirements import split
+from microkernel.kernel.requirements import requires, split
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.supervision.groups import group_members, in_start_order
@@ -34,6 +42,8 @@ from microkernel.kernel.supervision.watchdog import Watchdog
 
 # Seconds between two checks whether the thread that holds a plugin's lock is draining it.
 _GLANCE = 0.05
+# Characters of the reason why a plugin is not ready.
+_MAX_REASON = 500
 _log = logging.getLogger("microkernel")
 
 
@@ -145,8 +155,9 @@ class Supervisor:
     def bring_up(self, record: PluginRecord, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
         """Load and start a plugin, from this snapshot or from its source as it is now.
 
-        Return None if it is active, else the error. ``again``: this is a restart, whose failure is retried within the
-        budget. A failure because the system had run out of a resource is retried at any start.
+        Return None if it is active, or not ready, in which case it is started again later; else the error. ``again``:
+        this is a restart, whose failure is retried within the budget. A failure because the system had run out of a
+        resource is retried at any start.
         """
         began = time.monotonic()
         try:
@@ -170,7 +181,12 @@ class Supervisor:
         )  # fmt: skip
         return None
 
-    def _did_not_start(self, record: PluginRecord, reason: StartupExit | KernelError, *, again: bool) -> KernelError:
+    def _did_not_start(
+        self, record: PluginRecord, reason: StartupExit | KernelError, *, again: bool
+    ) -> KernelError | None:
+        if isinstance(reason, PluginNotReady) and not self.is_closing:
+            self._wait_for_readiness(record, reason, again=again)
+            return None
         if isinstance(reason, StartupExit):
             self.handle_exit(record, reason.instance, reason.exit)
         elif isinstance(reason, PluginHeld):
@@ -187,10 +203,13 @@ class Supervisor:
         return again or bool(error.shortage)
 
     def check_requirements(self, manifest: Manifest) -> None:
-        """Raise RequirementError if a required plugin does not exist, or is neither active nor in backoff."""
+        """Raise RequirementError if a required plugin does not exist, or is neither active nor in backoff, and
+        PluginNotReady if one is not ready."""
         for requirement in manifest.requires:
             other = split(requirement)[0]
             state = self._registry.get(other).state if other in self._registry else "not here"
+            if state == "waiting":
+                raise PluginNotReady("MK0228", name=manifest.name, requirement=requirement)
             if state not in ("active", "backoff"):
                 raise RequirementError("MK0125", name=manifest.name, requirement=requirement, state=state)
 
@@ -201,7 +220,9 @@ class Supervisor:
     def _open(self, record: PluginRecord, instance: Instance) -> None:
         record.transition("started")
         record.error = None
+        self._schedule.reset_tries(record)
         self.connect(record, instance)
+        self._start_waiting_dependents(record)
 
     def connect(self, record: PluginRecord, instance: Instance) -> None:
         """Deliver to an instance from now on, and watch it."""
@@ -237,6 +258,46 @@ class Supervisor:
     def abort_start(self, record: PluginRecord, reason: KernelError | StartupExit) -> None:
         """Handle a reload after which neither the new source nor the old one runs, like a failed start."""
         self._did_not_start(record, reason, again=False)
+
+    # Not ready
+
+    def _wait_for_readiness(self, record: PluginRecord, reason: PluginNotReady, *, again: bool) -> None:
+        """Set a plugin aside until it is started again. Its events wait, calls are refused. With the lock held."""
+        instance = record.instance or record.candidate
+        if record.is_being_killed:
+            return
+        if instance is not None and instance.exit is None and self._terminator.terminate(instance) is None:
+            record.instance = instance
+            self._cleanup.mark_zombie(record, reason.text)
+            return
+        record.instance = record.candidate = None
+        before = record.error
+        delay = self._schedule.count_try(record, reason.fields.get("retry_after"))
+        if reason.id == "MK0227":  # its fields come from the worker
+            text = str(reason.fields.get("reason", ""))[:_MAX_REASON] or "no reason given"
+            reason = PluginNotReady("MK0227", reason=text, delay=round(delay, 2))
+        record.transition("not_ready")
+        record.error = reason
+        self._cleanup.refuse_calls(record)
+        self._schedule.plan(record, delay, partial(self._start_waiting, record, again=again))
+        if before is None or (before.id, before.fields.get("reason")) != (reason.id, reason.fields.get("reason")):
+            self._journal.report("notice", record.name, reason)  # once for a reason, and not for each try
+        self._journal.changed(record)
+
+    def _start_waiting(self, record: PluginRecord, *, again: bool) -> None:
+        with record.lock:
+            if record.state != "waiting" or self.is_closing:
+                return
+            self._schedule.cancel(record)
+            self._schedule.end_backoff(record)
+            self.bring_up(record, record.snapshot, again=again)
+
+    def _start_waiting_dependents(self, record: PluginRecord) -> None:
+        """Start the plugins that wait for this one, which is active now."""
+        for other in self._registry:
+            waits = other.state == "waiting" and other.error is not None and other.error.id == "MK0228"
+            if waits and requires(other.manifest, record.name):
+                self._reactor.beside(partial(self._start_waiting, other, again=False), f"{other.name}-start")
 
     # Restarts
 

@@ -24,7 +24,14 @@ ENDLESS = 100_000
 MARKS = {"explain": "›", "direct": "·", "success": "✓", "notice": "•", "warn": "!", "error": "✗"}
 STYLES = {"explain": "dim", "success": "green", "notice": "cyan", "warn": "yellow", "error": "red"}
 
-_STATES = {"active": "green", "failed": "red", "quarantined": "red", "zombie": "red", "stopped": "dim"}
+_STATES = {
+    "active": "green",
+    "waiting": "yellow",
+    "failed": "red",
+    "quarantined": "red",
+    "zombie": "red",
+    "stopped": "dim",
+}
 _LIMITS = frozenset({"memory", "cpu", "files", "file size", "disk", "frames"})
 _REACH = frozenset({"network", "file system", "processes", "system calls"})
 _COUNTS = ("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead")
@@ -217,6 +224,7 @@ def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, s
     protections = [_protection(name, how, info["isolation"], translator) for name, how in info["protections"].items()]
     return [
         ("error", f"{error}  {translator.tell(error, info['error_fields'])}" if error else ""),
+        ("next_start", duration(info["next_start"], translator) if info["next_start"] is not None else ""),
         ("last_death", translator.reason(info["last_death"].get("reason", ""))),
         ("path", info["path"]),
         ("generation", str(info["generation"])),
@@ -226,6 +234,7 @@ def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, s
         ("kept", "  ".join(f"{word(f'kept.{what}')} {size(used)}" for what, used in info["kept"].items() if used)),
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
         ("requires", translator.listed(info["requires"])),
+        ("wants", translator.listed(info["wants"])),
         ("methods", "\n".join(_method(name, info) for name in info["methods"])),
         ("handlers", translator.listed(info["topics"])),
         ("permissions", _grants(info["permissions"], translator)),

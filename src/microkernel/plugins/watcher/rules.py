@@ -29,6 +29,7 @@ _UNMET = frozenset({"MK0114", "MK0115", "MK0125"})
 _ACTIONS: Mapping[str, Action] = {
     "active": "reload",
     "failed": "start",
+    "waiting": "start",
     "backoff": "start",
     "quarantined": "start",
     "discovered": "wait",

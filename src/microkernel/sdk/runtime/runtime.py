@@ -16,7 +16,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from microkernel.errors import KernelError, PluginKilled, PluginLoadError
+from microkernel.errors import KernelError, PluginKilled, PluginLoadError, PluginNotReady
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.client.channel import Channel, ChannelClosed
@@ -26,7 +26,7 @@ from microkernel.sdk.loading.config_secrets import mask, secret_values
 from microkernel.sdk.loading.configuration import read_configuration
 from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
-from microkernel.sdk.plugin import IPlugin
+from microkernel.sdk.plugin import IPlugin, NotReady
 from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
 from microkernel.sdk.runtime.executor import EXIT_EXCEPTIONS
 from microkernel.sdk.runtime.housekeeping import Chores
@@ -37,6 +37,9 @@ from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error, reason_suffix
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import path_from_text
+
+# Characters of the reason why a plugin is not ready.
+_MAX_REASON = 500
 
 
 class Runtime:
@@ -249,7 +252,12 @@ class Runtime:
         state = codec.decode(start.state)
         if state is not None and hasattr(self._plugin, "import_state"):
             await _resolved(self._plugin.import_state(state, start.from_version))
-        await _resolved(self._plugin.start())
+        try:
+            await _resolved(self._plugin.start())
+        except NotReady as early:
+            reason = self._instance.secrets.redact(str(early.reason))[:_MAX_REASON]
+            retry_after = early.retry_after
+            raise PluginNotReady("MK0227", reason=codec.plain_text(reason), retry_after=retry_after) from None
         self._instance.enter("active")
         self._instance.timers.begin(time.monotonic())
         self._channel.send(messages.Started())

@@ -177,3 +177,17 @@ def check_keys_live_until_their_owner_is_unloaded(workspace: Workspace) -> None:
         assert harness.kernel.get_data("w.mine") is None
         assert harness.kernel.get_data("w.yours") == 3
         assert harness.call("watcher.take") == [["w.mine", None, 0]]
+
+
+def check_a_star_import_is_complete(workspace: Workspace) -> None:
+    """``from microkernel import *`` imports what a plugin can use, without the kernel."""
+    source = """
+    @expose
+    def names(self) -> list:
+        import microkernel
+        return [sorted(microkernel.__all__), "Kernel" in globals(), "NotReady" in globals()]
+    """
+    with workspace.run(p=plugin(source, head="from microkernel import *")) as harness:
+        names, has_kernel, has_not_ready = harness.call("p.names")
+        assert has_not_ready
+        assert has_kernel == (workspace.level == "thread") == ("KernelConfig" in names)
