@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
-import microkernel
 from microkernel.sdk import denials
 from microkernel.sdk.binding.handlers import warm_up
 from microkernel.sdk.runtime.runtime import Runtime
@@ -45,7 +44,7 @@ def prepare() -> None:
     sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     faulthandler.enable()
     warm_up()
-    microkernel.leave_out_embedding()
+    sys.modules["microkernel"].leave_out_embedding()  # no import, because the public package is above this one
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:

@@ -14,6 +14,7 @@ STATES = {
     "stopping": "停止中",
     "stopped": "已停止",
     "failed": "失败",
+    "waiting": "等待就绪",
     "backoff": "退避",
     "quarantined": "隔离区",
     "held": "待批准",
