@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from microkernel.errors import KernelError
-from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, CALLS_WAIT, State, Trigger, advance, diagram
+from microkernel.kernel.registry.states import CALLS_WAIT, RUNNING, SETTLED, TABLE, State, Trigger, advance, diagram
 
 WAYS = [(state, happening) for state in get_args(State) for happening in get_args(Trigger)]
 
