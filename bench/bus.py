@@ -21,13 +21,13 @@ from bench.timing import check, seconds
 HANDLERS = 100
 PATTERNS = 1_000
 _EMITS = 200
+# Emits of a measurement where one takes a millisecond.
 _SLOW = 5
-"""Emits of a measurement where one takes a millisecond."""
 
 
 Handler = Callable[..., Any]
+# Makes a handler, and what tells the last value that it got.
 Making = Callable[[], tuple[Handler, Callable[[], int]]]
-"""Makes a handler, and what tells the last value that it got."""
 
 
 class Handlers:

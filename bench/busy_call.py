@@ -38,10 +38,10 @@ class Plugin(IPlugin):
         self.computing.pause()
 """
 _CALLS = 300
+# Calls of a measurement where one may take some milliseconds.
 _SLOW = 60
-"""Calls of a measurement where one may take some milliseconds."""
+# Seconds that Python lets a thread compute while others wait, unless a program says otherwise.
 _SWITCH = 0.005
-"""Seconds that Python lets a thread compute while others wait, unless a program says otherwise."""
 
 
 @contextmanager

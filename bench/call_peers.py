@@ -24,8 +24,8 @@ from bench.sockets import worker
 from bench.timing import PAYLOAD, calls, check
 
 _CALLS = 200
+# Calls of a measurement where one takes a fraction of a millisecond.
 _SLOW = 50
-"""Calls of a measurement where one takes a fraction of a millisecond."""
 T = TypeVar("T")
 _spawning = multiprocessing.get_context("spawn")
 

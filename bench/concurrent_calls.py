@@ -19,8 +19,8 @@ from bench.timing import calls_at_once
 from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 CALLERS = 4
+# Of each caller.
 _CALLS = 150
-"""Of each caller."""
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from microkernel import Kernel, KernelConfig
 from microkernel.kernel.config import PluginConfig
 from microkernel.kernel.manifest import Level
 
+# A machine with other things to do loses no event.
 _LIMITS = {"full_mailbox_timeout": 30.0}
-"""A machine with other things to do loses no event."""
 _NOTHING: Mapping[str, PluginConfig] = {}
 
 

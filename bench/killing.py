@@ -33,8 +33,8 @@ class Plugin(IPlugin):
         while True:
             self.api.sleep(60.0)
 """
+# Bytes that it has written to.
 _SIZE = 256 << 20
-"""Bytes that it has written to."""
 _PATIENCE = 30.0
 
 

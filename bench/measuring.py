@@ -15,8 +15,8 @@ from bench.placement import Placement, Workspace, on_stage
 from bench.ratios import Result
 from bench.rows import FLOOR, OURS, Contender, Measure, Row
 
+# Seconds for one contender to be set up, to be measured once, or to be taken down.
 PATIENCE = 120
-"""Seconds for one contender to be set up, to be measured once, or to be taken down."""
 
 
 def measure(row: Row, placement: Placement, rounds: int) -> Result:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = 2
 _BAR = 0.24
+# Inches: of a bar, and of a panel's title and margin.
 _HEAD = 0.85
-"""Inches: of a bar, and of a panel's title and margin."""
 _COLOURS = {OURS: "#d9480f", FLOOR: "#495057"}
 _PEER = "#adb5bd"
+# Characters in a line of a title.
 _TITLE = 58
-"""Characters in a line of a title."""
 
 
 def draw(rows: Iterable[Mapping[str, Any]], path: Path) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from bench.placement import Placement
 from bench.rows import FLOOR, OURS, Row, Target
 
+# Seconds (or bytes) by contender, one of each round; the first of each belong together, and so on.
 Samples = Mapping[str, Sequence[float]]
-"""Seconds (or bytes) by contender, one of each round; the first of each belong together, and so on."""
 
 
 @dataclass(frozen=True, slots=True)

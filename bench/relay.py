@@ -15,6 +15,7 @@ from bench.rows import Contender, Measure, Row, at_most
 from bench.sockets import seqpackets, worker
 from bench.timing import PAYLOAD
 
+# Calls the other, and tells how many seconds one took.
 ASKS = """
 import time
 from microkernel import IPlugin, expose
@@ -29,7 +30,6 @@ class Plugin(IPlugin):
                 raise ValueError("not what was sent")
         return (time.perf_counter() - began) / count
 """
-"""Calls the other, and tells how many seconds one took."""
 _CALLS = 200
 
 

@@ -37,10 +37,10 @@ def value():
     return %d
 """
 _WATCHER = Path(plugins.__path__[0]) / "watcher"
+# As ``mk run`` has it.
 _AT_WORK = PluginConfig(isolation="thread", permissions=Permissions(kernel=("observe", "control")))
-"""As ``mk run`` has it."""
+# Seconds between two questions whether the new code is there.
 _PACE = 0.000_2
-"""Seconds between two questions whether the new code is there."""
 _PATIENCE = 20.0
 
 

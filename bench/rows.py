@@ -14,8 +14,8 @@ from typing import Literal
 from bench.placement import Placement, Workspace
 
 Unit = Literal["s", "B"]
+# Does the work some times, checks every answer, and returns the seconds (or bytes) that one took.
 Measure = Callable[[], float]
-"""Does the work some times, checks every answer, and returns the seconds (or bytes) that one took."""
 
 OURS = "ours"
 FLOOR = "floor"
@@ -43,8 +43,8 @@ class Target:
     limit: float
     against: str
     faster: bool = False
+    # Where it holds; everywhere if none is named.
     placements: tuple[Placement, ...] = ()
-    """Where it holds; everywhere if none is named."""
 
     def holds_in(self, placement: Placement) -> bool:
         return not self.placements or placement in self.placements

@@ -37,8 +37,8 @@ class Plugin(IPlugin):
 _CALLS = 400
 _TURNS = 200_000
 
+# Seconds of one of what the plugin ``p`` does in this kernel.
 Work = Callable[[Kernel, Workspace], float]
-"""Seconds of one of what the plugin ``p`` does in this kernel."""
 
 
 def start(kernel: Kernel, _stage: Workspace) -> float:

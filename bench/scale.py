@@ -44,12 +44,12 @@ class Plugin(IPlugin):
     def echo(self, data: bytes) -> bytes:
         return data
 """
+# Seconds for which nobody does anything.
 _IDLE = 5.0
-"""Seconds for which nobody does anything."""
 _CALLS = 500
 _EMITS = 20
+# Plugins that share the many events.
 _THROUGH = 50
-"""Plugins that share the many events."""
 _PATIENCE = 120.0
 
 

@@ -41,14 +41,14 @@ class Plugin(IPlugin):
         return data
 """
 _PLUGINS = ("in_thread", "one", "two", "three")
+# Seconds between two turns: each is an event to all, and a call of each.
 _TURN = 0.05
-"""Seconds between two turns: each is an event to all, and a call of each."""
+# Turns between two reloads of the process plugins, in turn; the one in a thread is never reloaded: Python keeps
+# modules.
 _RELOAD = 40
-"""Turns between two reloads of the process plugins, in turn; the one in a thread is never reloaded: Python keeps
-modules."""
 _PATIENCE = 30.0
+# At least, however short the run.
 _SAMPLES = 4
-"""At least, however short the run."""
 
 
 @dataclass(frozen=True, slots=True)

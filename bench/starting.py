@@ -20,16 +20,16 @@ from bench.rows import Contender, Measure, Row, Target, Unit, at_most
 from bench.sockets import asker, seqpackets, worker
 from bench.timing import PAYLOAD, check
 
+# Starts one and has it answer a call: its pid, while it lives.
 Start = Callable[[], AbstractContextManager[int]]
-"""Starts one and has it answer a call: its pid, while it lives."""
 
+# The shortest program that imports msgspec and answers as the floor does.
 _COLD = """
 import socket, sys, msgspec
 end = socket.socket(fileno=int(sys.argv[1]))
 while data := end.recv(65536):
     end.send(msgspec.msgpack.encode(msgspec.msgpack.decode(data)[::2]))
 """
-"""The shortest program that imports msgspec and answers as the floor does."""
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from bench.ratios import Result
 from bench.report import told, told_verdict, why_missed
 from bench.rows import FLOOR, OURS
 
+# Columns, where there is no terminal.
 _WIDTH = 150
-"""Columns, where there is no terminal."""
 
 
 def console() -> Console:

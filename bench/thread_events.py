@@ -19,6 +19,7 @@ from bench.threads import thread
 from bench.timing import events
 from bench.workers.messages import Tick, decode_tick, encode
 
+# Adds the numbers of events up, and tells their sum since it was last asked; that comes after the events.
 SUM = """
 from microkernel import IPlugin, expose, on
 class Plugin(IPlugin):
@@ -32,10 +33,9 @@ class Plugin(IPlugin):
         total, self.total = self.total, 0
         return total
 """
-"""Adds the numbers of events up, and tells their sum since it was last asked; that comes after the events."""
 _EVENTS = 5_000
+# The number after the last: all of one measurement are handled.
 _END = 0
-"""The number after the last: all of one measurement are handled."""
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from typing import Any
 
 from bench.rows import Measure, WrongAnswer
 
+# What a call carries, and gets back.
 PAYLOAD = bytes(range(100))
-"""What a call carries, and gets back."""
 
+# A call of what answers with what it was given.
 Echo = Callable[[Any], object]
-"""A call of what answers with what it was given."""
 
 
 def check(answer: object, expected: object) -> None:
