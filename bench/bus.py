@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.kernels import kernel_of
 from bench.placement import Workspace
-from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.rows import Contender, Measure, Row, at_most, faster, native, pure
 from bench.timing import check, seconds
 
 HANDLERS = 100
@@ -275,7 +275,10 @@ ROWS = (
             Contender("pymitter", _pymitter, ("pymitter",)),
             Contender("bubus", _bubus, ("bubus",)),
         ),
-        targets=(at_most(1.5), faster(3.0, "pyee"), faster(10.0, "blinker")),
+        targets=(
+            *pure(at_most(1.4), faster(2.6, "pyee"), faster(10.0, "blinker")),
+            *native(faster(3.0, "pyee")),
+        ),
         placements=("same",),
     ),
     Row(
@@ -288,7 +291,7 @@ ROWS = (
             Contender("fnmatch", _fnmatch),
             Contender("pymitter", _pymitter_patterns, ("pymitter",)),
         ),
-        targets=(at_most(2.0), faster(500.0, "pymitter")),
+        targets=(*pure(at_most(1.1), faster(300.0, "pymitter")), *native(faster(400.0, "pymitter"))),
         placements=("same",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Where results are kept: one file a day, and one for each other Python of that day."""
+"""Files of results: one for each day, and one for each other Python of that day."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ RESULTS = Path(__file__).with_name("results")
 
 
 def keep(found: Mapping[str, Any], folder: Path = RESULTS) -> tuple[Path, dict[str, Any]]:
-    """Returns the file and what is in it now: what was measured today, by this machine and Python, and not measured
-    again, stays."""
+    """Add the results to today's file of this machine and Python; return the file and its new content.
+
+    Earlier results of the day stay, except of rows that were measured again.
+    """
     folder.mkdir(exist_ok=True)
     path = folder / f"{date.today().isoformat()}.json"
     older = _read(path)
@@ -38,7 +40,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def merged(older: Sequence[dict[str, object]], newer: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """In the order of the suite; what both have is the newer one's."""
+    """Return the rows of both in the order of the suite. A newer row replaces the older one of the same measurement."""
     order = [row.id for row in suite.ROWS]
-    rows = {(row["row"], row["name"], row["placement"]): row for row in [*older, *newer]}
+    rows = {(row["row"], row["name"], row["placement"], row["column"]): row for row in [*older, *newer]}
     return sorted(rows.values(), key=lambda row: order.index(str(row["row"])))

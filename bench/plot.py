@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from bench.report import told
+from bench.report import value_text
 from bench.rows import FLOOR, OURS
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _panel(axes: Axes, row: Mapping[str, Any], most: int) -> None:
     axes.set_xlim(min(values) / 3, max(values) * 6)
     axes.set_ylim(most - 0.5, -0.5)
     for place, value in zip(places, values, strict=True):
-        axes.text(value * 1.1, place, told(value, row["unit"]), va="center", fontsize=8, color="#495057")
+        axes.text(value * 1.1, place, value_text(value, row["unit"]), va="center", fontsize=8, color="#495057")
     title = fill(f"{row['row']}  {row['name']} ({row['placement']})", _TITLE)
     axes.set_title(title, fontsize=10, loc="left", fontweight="bold")
     axes.spines[["top", "right", "bottom"]].set_visible(False)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from bench.call_peers import PEERS
 from bench.kernels import kernel_of, place_workers
 from bench.placement import Workspace
-from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.rows import Contender, Measure, Row, at_most, faster, native, pure
 from bench.sockets import seqpacket_echo
 from bench.timing import calls
 
@@ -48,13 +48,10 @@ ROWS = (
         floor=Contender("SEQPACKET + msgspec", _seqpacket),
         peers=PEERS,
         targets=(
-            at_most(1.2),
-            faster(1.0, "mp.Pipe"),
-            faster(2.5, "Pyro5"),
-            faster(2.5, "rpyc"),
-            faster(2.5, "zmq"),
-            faster(10.0, "gRPC"),
-            faster(10.0, "NATS"),
+            *pure(at_most(2.5), faster(1.0, "Pyro5")),
+            *native(at_most(1.25), faster(1.0, "mp.Pipe")),
+            *native(*(faster(2.5, peer) for peer in ("Pyro5", "rpyc", "zmq"))),
+            *native(*(faster(10.0, peer) for peer in ("gRPC", "NATS"))),
         ),
     ),
 )

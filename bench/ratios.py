@@ -1,4 +1,4 @@
-"""From the samples of a run to what the table says. Pure: no clock, no process."""
+"""Ratios, their spread and the verdict on each target, computed from the samples of a run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.columns import Column
 from bench.placement import Placement
 from bench.rows import FLOOR, OURS, Row, Target
 
-# Seconds (or bytes) by contender, one of each round; the first of each belong together, and so on.
+# Seconds (or bytes) by contender, one of each round. Samples with the same index belong together.
 Samples = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``value`` is the median ratio, or ours in seconds or bytes where nobody is compared; with ``spread``, its
-    quartiles. None, all three, where the peer was not there."""
+    """A target and the measured value.
+
+    ``value`` is the median ratio or, for an absolute target, the median in seconds or bytes. ``spread`` has its
+    quartiles. ``value``, ``spread`` and ``met`` are None if the peer was not measured.
+    """
 
     target: Target
     value: float | None = None
@@ -26,19 +30,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A row, measured in one placement. ``skipped`` maps each peer that was not measured to why."""
+    """A row, measured in one placement and column. ``skipped`` maps each peer that was not measured to the reason."""
 
     row: Row
     placement: Placement
     samples: Samples
     skipped: Mapping[str, str]
+    column: Column = "pure"
 
     def median(self, contender: str) -> float:
         return statistics.median(self.samples[contender])
 
     @property
     def ratio(self) -> float:
-        """Of ours to the floor."""
+        """Ratio of the kernel to the floor."""
         return statistics.median(ratios(self.samples[OURS], self.samples[FLOOR]))
 
     @property
@@ -47,11 +52,15 @@ class Result:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [judge(target, self.samples) for target in self.row.targets if target.holds_in(self.placement)]
+        return [judge(target, self.samples) for target in self._targets]
+
+    @property
+    def _targets(self) -> list[Target]:
+        return [target for target in self.row.targets if target.holds_in(self.placement, self.column)]
 
     @property
     def met(self) -> bool:
-        """Every target whose peer was there."""
+        """Whether no target is missed. A target whose peer was not measured is not."""
         return all(verdict.met is not False for verdict in self.verdicts)
 
 
@@ -70,12 +79,12 @@ def judge(target: Target, samples: Samples) -> Verdict:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Round by round: what disturbs a round disturbs both."""
+    """Return the ratio of each round. A disturbance affects both contenders of a round."""
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The first and the third."""
+    """Return the first and the third quartile."""
     if len(values) < 2:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, method="inclusive")

@@ -122,7 +122,7 @@ ROWS = (
             _peer("jurigged, debounce of 1 ms", "jurigged_value", 0.001, needs=("jurigged",)),
             _peer("hmr", "hmr_value", needs=("reactivity",)),
         ),
-        targets=(at_most(0.35, "jurigged"),),
+        targets=(at_most(0.25, "jurigged"),),
         placements=("free",),
         rounds=15,
         warm_ups=2,

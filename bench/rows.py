@@ -1,20 +1,21 @@
-"""What a row of the table is, as data: one piece of work, done by us, by a floor, by peers, and what ours must reach.
+"""Rows of the table, as data: one piece of work, done by the kernel, a floor and peers, and the targets of the kernel.
 
-The floor is the least that does the work at all: no name, no type, no deadline is checked there, and nothing is
-supervised. A peer is a library that people use for it.
+The floor is the least code that does the work at all. It checks no name, no type and no deadline, and supervises
+nothing. A peer is a library that people use for the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.columns import BOTH, Column
 from bench.placement import Placement, Workspace
 
 Unit = Literal["s", "B"]
-# Does the work some times, checks every answer, and returns the seconds (or bytes) that one took.
+# Does the work some times, checks every answer, and returns the seconds (or bytes) of one.
 Measure = Callable[[], float]
 
 OURS = "ours"
@@ -22,13 +23,15 @@ FLOOR = "floor"
 
 
 class WrongAnswer(AssertionError):
-    """A contender is fast at something else."""
+    """A contender does not do the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to do the work. ``open`` sets it up on a stage and takes it down again. ``needs`` are the modules without
-    which it is skipped."""
+    """One way to do the work.
+
+    ``open`` sets it up in a workspace and takes it down again. ``needs`` names the modules without which it is skipped.
+    """
 
     name: str
     open: Callable[[Workspace], AbstractContextManager[Measure]]
@@ -37,17 +40,21 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Ours takes at most ``limit`` times as long as ``against``; if ``faster``, that takes at least ``limit`` times as
-    long as ours; if ``against`` is nobody, ours takes at most ``limit`` seconds or bytes."""
+    """An upper bound on the kernel's cost, relative to ``against``, which takes 1.
+
+    With ``faster``, a lower bound on the cost of ``against`` relative to the kernel's. With an empty ``against``,
+    ``limit`` is an absolute bound in seconds or bytes. The target holds in these ``columns`` and ``placements``;
+    without placements, in all of the row.
+    """
 
     limit: float
     against: str
     faster: bool = False
-    # Where it holds; everywhere if none is named.
     placements: tuple[Placement, ...] = ()
+    columns: tuple[Column, ...] = BOTH
 
-    def holds_in(self, placement: Placement) -> bool:
-        return not self.placements or placement in self.placements
+    def holds_in(self, placement: Placement, column: Column) -> bool:
+        return column in self.columns and (not self.placements or placement in self.placements)
 
 
 def at_most(limit: float, against: str = FLOOR, *placements: Placement) -> Target:
@@ -59,13 +66,23 @@ def faster(limit: float, against: str, *placements: Placement) -> Target:
 
 
 def within(limit: float) -> Target:
-    """Seconds or bytes."""
+    """Return an absolute target, in seconds or bytes."""
     return Target(limit, "")
+
+
+def pure(*targets: Target) -> tuple[Target, ...]:
+    """Return the same targets, for the column without the native core."""
+    return tuple(replace(target, columns=("pure",)) for target in targets)
+
+
+def native(*targets: Target) -> tuple[Target, ...]:
+    """Return the same targets, for the column with the native core."""
+    return tuple(replace(target, columns=("native",)) for target in targets)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``id`` is the row of the targets; one id may have several rows with different names."""
+    """``id`` is the number of the row in the list of targets; rows with the same id have different names."""
 
     id: str
     name: str
@@ -74,11 +91,27 @@ class Row:
     peers: tuple[Contender, ...] = ()
     targets: tuple[Target, ...] = ()
     placements: tuple[Placement, ...] = ("same", "diff")
+    columns: tuple[Column, ...] = BOTH
     rounds: int = 40
     warm_ups: int = 3
     unit: Unit = "s"
 
     @property
     def contenders(self) -> dict[str, Contender]:
-        """By the name under which they are measured."""
+        """Contenders by the names under which they are measured."""
         return {OURS: self.ours, FLOOR: self.floor, **{peer.name: peer for peer in self.peers}}
+
+    def compared_in(self, column: Column) -> Row:
+        """Return the row with the peers that this column is compared with.
+
+        The pure column has all of them. The native column has only those that its targets name, because the others
+        would be measured twice.
+        """
+        if column == "pure":
+            return self
+        named = {target.against for target in self.targets if column in target.columns}
+        return replace(self, peers=tuple(peer for peer in self.peers if peer.name in named))
+
+    def without_peers(self) -> Row:
+        """Return the row with its floor alone, and without targets."""
+        return replace(self, peers=(), targets=())

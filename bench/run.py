@@ -1,4 +1,4 @@
-"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run.
+"""``./run bench [ROW...]``: measure rows, and print ratios, each against a floor of the same run.
 
 ``./run bench scale`` and ``./run bench soak`` are separate measurements.
 """
@@ -9,13 +9,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import scale, soak, suite
+from bench import isolated, scale, soak, suite
+from bench.columns import available
+from bench.isolated import Job, MeasurementFailed
 from bench.keeping import keep
-from bench.measuring import check, measure
+from bench.measuring import check
 from bench.placement import possible
 from bench.ratios import Result
 from bench.report import as_json
@@ -23,12 +25,11 @@ from bench.rows import Row
 
 PLOT = Path(__file__).parent.parent / "docs" / "bench.png"
 
-
 _OTHERS = {"scale": scale.main, "soak": soak.main}
 
 
 def main() -> None:
-    _as_installed()
+    _allow_bytecode()
     if sys.argv[1:2] and (other := _OTHERS.get(sys.argv[1])):
         other(sys.argv[2:])
         return
@@ -51,17 +52,17 @@ def main() -> None:
         sys.exit(1)
 
 
-def _as_installed() -> None:
-    """What is started from here loads bytecode, as the modules of an installed package do."""
+def _allow_bytecode() -> None:
+    """Let processes that start from here load bytecode, as the modules of an installed package do."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run bench")
-    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named, and kept; or: scale, soak")
-    parser.add_argument("--rounds", type=int, default=0, help="fewer or more than each row has of its own")
-    parser.add_argument("--json", action="store_true", help="print what is otherwise written into bench/results")
-    parser.add_argument("--save", action="store_true", help="keep the results also where rows are named")
+    parser.add_argument("rows", nargs="*", help="P1, P5 ...; without any, all are measured and saved; or: scale, soak")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds of each row, instead of the number it has")
+    parser.add_argument("--json", action="store_true", help="print JSON, as in bench/results, instead of the table")
+    parser.add_argument("--save", action="store_true", help="save the results also if rows are named")
     parser.add_argument("--smoke", action="store_true", help="check the answers only, without peers")
     return parser.parse_args()
 
@@ -75,15 +76,24 @@ def _smoke(rows: Sequence[Row]) -> None:
 def _measured(rows: Sequence[Row], rounds: int) -> tuple[list[Result], bool]:
     """Return the results, and whether a row is missing because the kernel or the floor failed (which is printed)."""
     results, broken = [], False
+    for job in jobs(rows):
+        print(f"· {job}  {job.row.name}", file=sys.stderr)
+        try:
+            results.append(isolated.run(job, rounds))
+        except MeasurementFailed as error:
+            broken = True
+            print(f"✗ {job}  {error}", file=sys.stderr)
+    return results, broken
+
+
+def jobs(rows: Sequence[Row]) -> Iterator[Job]:
+    """Return all measurements that are possible here. The columns of a row in one placement follow each other."""
+    columns = available()
     for row in rows:
         for placement in filter(possible, row.placements):
-            print(f"· {row.id} {placement}  {row.name}", file=sys.stderr)
-            try:
-                results.append(measure(row, placement, rounds or row.rounds))
-            except Exception as error:
-                broken = True
-                print(f"✗ {row.id} {placement}  {type(error).__name__}: {error}", file=sys.stderr)
-    return results, broken
+            for column in columns:
+                if column in row.columns:
+                    yield Job(row, placement, column)
 
 
 def _show(results: Sequence[Result]) -> None:

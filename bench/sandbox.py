@@ -100,7 +100,7 @@ ROWS = (
         "start of a sandbox plugin / of a process plugin",
         ours=at("sandbox", start),
         floor=at("process", start),
-        targets=(at_most(1.5),),
+        targets=(at_most(1.4),),
         placements=("free",),
     ),
     Row(
@@ -109,5 +109,6 @@ ROWS = (
         ours=at("sandbox", call),
         floor=at("process", call),
         targets=(at_most(1.05),),
+        columns=("pure",),
     ),
 )

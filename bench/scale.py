@@ -17,7 +17,7 @@ from functools import partial
 from bench.keeping import keep
 from bench.kernels import kernel_of
 from bench.processes import cpu_of, descriptors_of, own_of, parent_of, pss_of
-from bench.report import told
+from bench.report import value_text
 from bench.rows import WrongAnswer
 from bench.timing import PAYLOAD, check, seconds
 from microkernel import Kernel
@@ -196,10 +196,17 @@ def show(sizes: Sequence[Size], flow: Flow) -> None:
         table.add_column(name, justify="right")
     for size in sizes:
         table.add_row(
-            f"{size.plugins:,}", told(size.start), told(size.pss, "B"), told(size.own, "B"), f"{size.idle:.1%}",
-            str(size.descriptors), told(size.call), told(size.emit), told(size.handled),
-        )  # fmt: skip
+            f"{size.plugins:,}",
+            value_text(size.start),
+            value_text(size.pss, "B"),
+            value_text(size.own, "B"),
+            f"{size.idle:.1%}",
+            str(size.descriptors),
+            value_text(size.call),
+            value_text(size.emit),
+            value_text(size.handled),
+        )
     out = console()
     out.print(table)
-    first, last = told(flow.first_tenth), told(flow.last_tenth)
+    first, last = value_text(flow.first_tenth), value_text(flow.last_tenth)
     out.print(f"{flow.events:,} events through {flow.plugins} plugins: {first} each at first, {last} in the last tenth")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 from bench.kernels import kernel_of
 from bench.processes import descriptors_of, resident_of, threads_of
-from bench.report import told
+from bench.report import value_text
 from bench.timing import PAYLOAD, check
 from microkernel import Kernel
 from microkernel.kernel.config import PluginConfig
@@ -138,7 +138,7 @@ def _sampled(kernel: Kernel) -> Sample:
 
 def _told(name: str, sample: Sample) -> str:
     value = getattr(sample, name)
-    return told(value, "B") if name in ("kernel", "workers") else str(value)
+    return value_text(value, "B") if name in ("kernel", "workers") else str(value)
 
 
 def _line(sample: Sample) -> str:

@@ -50,7 +50,7 @@ ROWS = tuple(sorted((row for work in _WORKS for row in work.ROWS), key=_number))
 
 
 def chosen(ids: Collection[str]) -> list[Row]:
-    """All if none is named. Raises KeyError for what is none."""
+    """Return the rows with these ids, or all if none is given. Raises KeyError for an unknown id."""
     for id in ids:
         if id not in {row.id for row in ROWS}:
             raise KeyError(id)

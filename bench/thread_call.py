@@ -16,7 +16,7 @@ from threading import get_native_id
 
 from bench.kernels import kernel_of
 from bench.placement import Workspace
-from bench.rows import Contender, Measure, Row, at_most
+from bench.rows import Contender, Measure, Row, at_most, native, pure
 from bench.threads import thread
 from bench.timing import calls
 
@@ -126,6 +126,9 @@ ROWS = (
             Contender("ThreadPoolExecutor", _executor),
             Contender("run_coroutine_threadsafe", _asyncio),
         ),
-        targets=(at_most(0.55, "SimpleQueue", "same"), at_most(1.05, "SimpleQueue", "diff")),
+        targets=(
+            *pure(at_most(1.2, "SimpleQueue")),
+            *native(at_most(0.6, "SimpleQueue", "same"), at_most(1.1, "SimpleQueue", "diff")),
+        ),
     ),
 )

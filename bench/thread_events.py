@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from bench.kernels import kernel_of
 from bench.placement import Workspace
-from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.rows import Contender, Measure, Row, at_most, faster, native, pure
 from bench.threads import thread
 from bench.timing import events
 from bench.workers.messages import Tick, decode_tick, encode
@@ -137,7 +137,7 @@ ROWS = (
         ours=Contender("emit", _ours),
         floor=Contender("SimpleQueue, encode, typed decode, call", _typed),
         peers=(Contender("queue.Queue, bare references", _bare), Contender("asyncio, call_soon_threadsafe", _asyncio)),
-        targets=(at_most(2.5), faster(3.0, "queue.Queue, bare references")),
+        targets=(*pure(at_most(10.0)), *native(at_most(3.5), faster(1.0, "queue.Queue, bare references"))),
         placements=("free",),
         rounds=20,
     ),

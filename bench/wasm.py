@@ -46,20 +46,31 @@ def _guest(contender: Contender) -> Contender:
 
 def _row(id: str, name: str, work: Work, limit: float) -> Row:
     ours, floor = _guest(at("wasm", work)), at("process", work)
-    return Row(id, name, ours, floor, targets=(at_most(limit),), placements=("free",))
+    return Row(id, name, ours, floor, targets=(at_most(limit),), placements=("free",), columns=("pure",))
 
 
 def _memory_row(id: str, name: str, plugins: int, limit: float) -> Row:
     ours = _guest(Contender("wasm", partial(_memory, "wasm", plugins)))
     floor = Contender("process", partial(_memory, "process", plugins))
-    return Row(id, name, ours, floor, targets=(at_most(limit),), placements=("free",), rounds=5, warm_ups=0, unit="B")
+    return Row(
+        id,
+        name,
+        ours,
+        floor,
+        targets=(at_most(limit),),
+        placements=("free",),
+        columns=("pure",),
+        rounds=5,
+        warm_ups=0,
+        unit="B",
+    )
 
 
 ROWS = (
-    _row("W1", "start of a wasm plugin / of a process plugin", start, 3.0),
+    _row("W1", "start of a wasm plugin / of a process plugin", start, 4.0),
     _row("W2", "wasm call / process call", call, 3.0),
-    _row("W3", "wasm emit / process emit", emit, 3.0),
+    _row("W3", "wasm emit / process emit", emit, 2.5),
     _memory_row("W4", "memory of one wasm plugin and its zygote / of a process plugin", 1, 4.0),
-    _memory_row("W5", f"memory of {MANY} wasm plugins and their zygote / of process plugins", MANY, 3.0),
-    _row("W6", "a loop in Python at wasm / at process", loop, 3.0),
+    _memory_row("W5", f"memory of {MANY} wasm plugins and their zygote / of process plugins", MANY, 2.5),
+    _row("W6", "a loop in Python at wasm / at process", loop, 3.2),
 )

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from bench.columns import BOTH
 from bench.keeping import keep, merged
 from bench.placement import Workspace, split
 from bench.ratios import Result, judge, quartiles, ratios
-from bench.report import as_json, told, told_target
-from bench.rows import Contender, Measure, Row, Target, at_most, faster, within
+from bench.report import as_json, target_text, value_text, why_missed
+from bench.rows import Contender, Measure, Row, Target, at_most, faster, native, pure, within
+from bench.table import lines, show
 
 SAMPLES = {"ours": [2.0, 4.0, 9.0], "floor": [1.0, 2.0, 3.0], "slow": [20.0, 44.0, 45.0]}
 
@@ -61,7 +65,57 @@ def test_a_target_against_a_peer_that_is_not_there_is_neither_met_nor_missed() -
 
 def test_a_target_holds_where_it_says() -> None:
     target = at_most(1.05, "floor", "diff")
-    assert (target.holds_in("diff"), target.holds_in("same"), at_most(1.0).holds_in("same")) == (True, False, True)
+    assert (target.holds_in("diff", "pure"), target.holds_in("same", "pure")) == (True, False)
+    assert at_most(1.0).holds_in("same", "native")
+
+
+def test_a_target_holds_in_its_column_only() -> None:
+    (slow,), (fast,) = pure(at_most(2.5)), native(at_most(1.25))
+    assert (slow.holds_in("same", "pure"), slow.holds_in("same", "native")) == (True, False)
+    assert (fast.holds_in("same", "pure"), fast.holds_in("same", "native")) == (False, True)
+
+
+def test_a_row_is_judged_by_the_targets_of_its_column() -> None:
+    measured = row(*pure(at_most(2.5)), *native(at_most(1.25)))
+    found = {column: Result(measured, "same", SAMPLES, {}, column) for column in BOTH}
+    assert {column: result.met for column, result in found.items()} == {"pure": True, "native": False}
+    assert [target_text(verdict.target) for verdict in found["native"].verdicts] == ["≤ 1.25x floor"]
+
+
+def test_the_native_column_is_compared_with_the_peers_of_its_targets() -> None:
+    peers = Contender("slow", nothing), Contender("slower", nothing)
+    measured = row(*pure(faster(2.0, "slower")), *native(faster(3.0, "slow")), peers=peers)
+    assert measured.compared_in("pure").peers == peers
+    assert measured.compared_in("native").peers == peers[:1]
+
+
+def test_a_miss_of_one_column_is_not_explained_by_a_reason_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = tmp_path / "why.toml"
+    reasons.write_text('P5 = "Python"\n"P5 diff native" = "wake-ups"\n')
+    monkeypatch.setattr("bench.report._WHY", reasons)
+    missed = row(at_most(0.1))
+    assert why_missed(Result(missed, "diff", SAMPLES, {}, "pure")) == "Python"
+    assert why_missed(Result(missed, "diff", SAMPLES, {}, "native")) == "wake-ups"
+    assert why_missed(Result(missed, "same", SAMPLES, {}, "native")) == ""
+
+
+def test_the_table_shows_both_columns_of_a_row_in_one_line() -> None:
+    results = [Result(row(), "same", SAMPLES, {}, column) for column in BOTH]
+    other = Result(row(), "diff", SAMPLES, {}, "pure")
+    assert lines([*results, other]) == [dict(zip(BOTH, results, strict=True)), {"pure": other}]
+    shown = Console(width=150, record=True, file=StringIO())
+    show(results, shown)
+    text = shown.export_text()
+    assert text.count("2x floor") == 2
+    assert "native" in text
+
+
+def test_the_table_has_no_native_column_without_the_native_core() -> None:
+    shown = Console(width=150, record=True, file=StringIO())
+    show([Result(row(), "same", SAMPLES, {}, "pure")], shown)
+    assert "native" not in shown.export_text()
 
 
 @pytest.mark.parametrize(("limits", "met"), [((2.0, 5.0), True), ((2.0, 1.0), False)])
@@ -82,7 +136,8 @@ def test_the_json_has_what_the_table_says() -> None:
         "peers": {"slow": 44.0},
         "skipped": {"absent": "absent is not installed"},
         "ratio": 2.0,
-        "target": "≤ 2x floor; ≥ 2x faster than absent",
+        "column": "pure",
+        "target": "≤ 2x floor; ≥ 2x as fast as absent",
         "met": True,
         "why": "",
     }
@@ -94,13 +149,19 @@ def test_the_json_has_what_the_table_says() -> None:
     ("value", "unit", "text"),
     [(46e-9, "s", "46 ns"), (1.5e-6, "s", "1.5 µs"), (2, "s", "2 s"), (3 << 20, "B", "3 MiB")],
 )
-def test_a_value_is_told_in_the_unit_of_its_size(value: float, unit: Any, text: str) -> None:
-    assert told(value, unit) == text
+def test_a_value_is_shown_in_the_unit_of_its_size(value: float, unit: Any, text: str) -> None:
+    assert value_text(value, unit) == text
 
 
-def test_a_target_is_told() -> None:
-    told_targets = [told_target(target) for target in (at_most(1.2), faster(10.0, "gRPC"), within(0.001))]
-    assert told_targets == ["≤ 1.2x floor", "≥ 10x faster than gRPC", "≤ 1 ms"]
+def test_a_target_is_shown_as_a_bound() -> None:
+    targets = at_most(1.2), faster(10.0, "gRPC"), faster(0.6, "zmq"), faster(1.0, "mp.Pipe"), within(0.001)
+    assert [target_text(target) for target in targets] == [
+        "≤ 1.2x floor",
+        "≥ 10x as fast as gRPC",
+        "≥ 0.6x as fast as zmq",
+        "faster than mp.Pipe",
+        "≤ 1 ms",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,12 +172,12 @@ def test_a_placement_says_which_cores(placement: Any, cores: tuple[set[int], set
 
 
 def test_a_later_run_of_a_day_replaces_the_rows_that_it_measured() -> None:
-    def saved(id: str, placement: str, ours: float) -> dict[str, object]:
-        return {"row": id, "name": "a name", "placement": placement, "ours": ours}
+    def saved(id: str, placement: str, ours: float, column: str = "pure") -> dict[str, object]:
+        return {"row": id, "name": "a name", "placement": placement, "column": column, "ours": ours}
 
     older = [saved("P5", "same", 1.0), saved("P5", "diff", 2.0)]
-    newer = [saved("P5", "diff", 3.0), saved("P1", "same", 4.0)]
-    assert [row["ours"] for row in merged(older, newer)] == [4.0, 1.0, 3.0]
+    newer = [saved("P5", "diff", 3.0), saved("P5", "diff", 5.0, "native"), saved("P1", "same", 4.0)]
+    assert [row["ours"] for row in merged(older, newer)] == [4.0, 1.0, 3.0, 5.0]
 
 
 def test_what_another_python_measured_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

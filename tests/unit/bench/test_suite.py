@@ -21,6 +21,12 @@ def test_a_target_holds_where_the_row_is_measured(row: Row) -> None:
     assert all(set(target.placements) <= set(row.placements) for target in row.targets)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_has_a_target_wherever_it_is_measured(row: Row) -> None:
+    measured = [(placement, column) for placement in row.placements for column in row.columns]
+    assert [each for each in measured if not any(target.holds_in(*each) for target in row.targets)] == []
+
+
 def test_rows_of_one_id_have_names_of_their_own() -> None:
     assert Counter((row.id, row.name) for row in ROWS).most_common(1)[0][1] == 1
 
