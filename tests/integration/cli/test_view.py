@@ -86,7 +86,7 @@ def info(level: str, **protections: str) -> dict[str, Any]:
         "name": "p", "version": "1.0", "isolation": level, "state": "stopped", "doc": "", "traceback": "", "path": "",
         "error_id": None, "error_fields": {}, "generation": 1, "pid": 0, "up": 0.0, "memory": None, "kept": {},
         "requires": [], "methods": {}, "returns": {}, "docs": {}, "topics": [], "permissions": {}, "asked": {},
-        "last_death": {},
+        "last_death": {}, "wants": [], "next_start": None,
     }  # fmt: skip
     counts = dict.fromkeys(("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead"), 0)
     return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}
@@ -114,6 +114,17 @@ def test_only_one_place_writes_to_the_terminal() -> None:
     writing = re.compile(r"(?:stdout|stderr|stream|terminal)\.(?:buffer\.)?write\(")
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if writing.search(path.read_text("utf-8"))}
     assert found <= allowed
+
+
+def test_a_waiting_plugin_is_shown_with_its_reason_and_its_next_start() -> None:
+    shown = info("process") | {
+        "state": "waiting", "error_id": "MK0227", "error_fields": {"reason": "db is down", "delay": 5.0},
+        "wants": ["mail", "cache"], "next_start": 3.21,
+    }  # fmt: skip
+    text = view.render(view.plugin(shown, TRANSLATOR))
+    assert re.search(r"not ready: db is down", text)
+    assert re.search(r"next start in +3\.2 s", text)
+    assert re.search(r"wants +mail, cache", text)
 
 
 def test_methods_are_shown_with_their_values_and_docstrings() -> None:
