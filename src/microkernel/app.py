@@ -12,9 +12,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
 from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, route, value_of
+from microkernel.embedder.event_stream import EventStream
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.embedder.hosts_by_level import HostsByLevel
@@ -44,6 +45,7 @@ from microkernel.loader.embedding_args import Grants, Places, list_places, read_
 from microkernel.loader.overlap import check_data_folder
 from microkernel.loader.parsers import Deferred, InProcess, Parser
 from microkernel.loader.project import name_after, project_of
+from microkernel.sdk.api import Service
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
@@ -52,6 +54,9 @@ from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_pattern, check_topic
 
 __all__ = ["Kernel", "KernelConfig"]
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent unless the program configures logging
 
@@ -256,6 +261,17 @@ class Kernel:
         self.core  # noqa: B018 - raises if the kernel is not running
         return self._embedder.on(check_pattern(pattern), handler, once=once, overflow=overflow, inline=inline)
 
+    def events(self, pattern: str, *, size: int = 1000) -> EventStream:
+        """Return the events that match ``pattern`` from now on: ``async for event in kernel.events("order.**")``.
+
+        At most ``size`` events wait to be read; then each new one replaces the oldest, and the stream counts it in
+        ``dropped``. The stream ends when the kernel closes, and is cancelled by ``aclose``, by leaving ``async with``,
+        or when nobody holds it any longer. Raises BadTopic; ConfigError MK0628 without a running event loop.
+        """
+        stream = EventStream(pattern, size)
+        self._embedder.add_stream(stream, self.on(pattern, stream.handler(), overflow="drop_oldest"))
+        return stream
+
     def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
         """Send an event and return one Reply per matching handler, after at most ``timeout`` seconds.
 
@@ -273,6 +289,12 @@ class Kernel:
         return [Reply(who, value, to_error(failure, who) if failure else None) for who, value, failure in answers]
 
     # Calls
+
+    @overload
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: type[T], **kwargs: Any) -> T: ...
+
+    @overload
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any: ...
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Call ``target``, a ``"plugin.method"``, and return its value, converted to the type ``returns`` if given.
@@ -303,6 +325,14 @@ class Kernel:
         core.calls.complete(pending, COLLECTED)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
+    @overload
+    async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: type[T], **kwargs: Any) -> T: ...
+
+    @overload
+    async def acall(
+        self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any
+    ) -> Any: ...
+
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Like ``call``, for asyncio programs. Cancelling the awaiting task also cancels the call."""
         import asyncio
@@ -320,6 +350,10 @@ class Kernel:
             if not answered.done() or answered.cancelled():
                 core.calls.abandon(pending)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
+
+    def service(self, name: str, protocol: type[P] | None = None, timeout: float = 5.0) -> P:
+        """Return a proxy for a plugin's methods, as ``PluginAPI.service``: ``kernel.service("billing").total()``."""
+        return cast("P", Service(self, name, protocol, timeout))
 
     def share(self, data: Any) -> Buffer:
         """Copy bytes once to memory that plugins can read: ``kernel.call("resize.run", kernel.share(image))``.

@@ -9,9 +9,11 @@ from functools import partial
 from itertools import count
 from types import CoroutineType
 from typing import Any
+from weakref import WeakSet
 
 from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
+from microkernel.embedder.event_stream import EventStream
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.inline import Entry, InlineGroup, run_isolated
 from microkernel.errors import KernelError, shortage_in
@@ -57,6 +59,7 @@ class Embedder:
         # In the order of registration. Changed on the reactor's thread.
         self._inline: list[InlineGroup] = []
         self._numbers = count(1)
+        self._streams: WeakSet[EventStream] = WeakSet()
         self._thread: threading.Thread | None = None
 
     def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
@@ -79,6 +82,11 @@ class Embedder:
             self._start_thread()
         self._core.reactor.run(partial(self._core.topics.add, registered))
         return Subscription(pattern, registered.handler, partial(self._cancel, registered))
+
+    def add_stream(self, stream: EventStream, subscription: Subscription) -> None:
+        """End the stream when the program is done with it, or when the kernel closes."""
+        self._streams.add(stream)
+        stream.end_by(subscription.cancel)
 
     def _on_inline(self, pattern: str, handler: Callable[..., Any], binder: EventBinder) -> Subscription:
         """Add an inline handler to the last group if it matches, else to a new one; so all run in the order of
@@ -103,6 +111,8 @@ class Embedder:
     def close(self) -> None:
         """Handle the queued events, then end the thread. Waits only briefly for a handler that does not return. A
         handler that needs this thread's event loop to return is cancelled."""
+        for stream in [*self._streams]:
+            stream.end()
         self._signals.put(False)
         self._coroutines.close()
         if self._thread is not None and self._thread is not threading.current_thread():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints, overload
 
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.decorators import Overflow
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from microkernel.sdk.runtime.instance import PluginInstance
 
 P = TypeVar("P")
+T = TypeVar("T")
 
 
 class PluginAPI:
@@ -134,6 +135,10 @@ class PluginAPI:
         """
         return self._instance.require_client("ask").ask(topic, timeout, data)
 
+    async def aask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
+        """Like ``ask``, from ``async`` code: the event loop keeps running other handlers."""
+        return await self._instance.require_client("aask").aask(topic, timeout, data)
+
     # Services
 
     def expose(self, function: Callable[..., Any], name: str | None = None) -> None:
@@ -143,6 +148,12 @@ class PluginAPI:
         called. Raises PluginLoadError for type hints that cannot be resolved and for generator functions.
         """
         self._instance.expose(function, name)
+
+    @overload
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: type[T], **kwargs: Any) -> T: ...
+
+    @overload
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any: ...
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Call ``target``, a ``"plugin.method"``, and return its value, converted to the type ``returns`` if given.
@@ -156,6 +167,14 @@ class PluginAPI:
         MailboxFull, NotPlainData, PayloadTooLarge.
         """
         return self._instance.require_client("call").call(target, timeout, args, kwargs, returns)
+
+    @overload
+    async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: type[T], **kwargs: Any) -> T: ...
+
+    @overload
+    async def acall(
+        self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any
+    ) -> Any: ...
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Like ``call``, from ``async`` code.
@@ -293,12 +312,18 @@ class UserMessages:
         self._instance.say("error", text, fields)
 
 
+class CallsByName(Protocol):
+    """Whoever can ``call``: a PluginAPI, or the Kernel."""
+
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any: ...
+
+
 class Service:
     """Proxy for another plugin's methods: each attribute is a function that calls the method of that name."""
 
     __slots__ = ("_api", "_name", "_protocol", "_timeout")
 
-    def __init__(self, api: PluginAPI, name: str, protocol: type | None, timeout: float) -> None:
+    def __init__(self, api: CallsByName, name: str, protocol: type | None, timeout: float) -> None:
         self._api = api
         self._name = name
         self._protocol = protocol

@@ -83,7 +83,7 @@ class Plugin(IPlugin):
             self._wake.set()
 
     def _sources(self) -> _Sources:
-        return self.api.call("kernel.sources", returns=_Sources)  # type: ignore[no-any-return]
+        return self.api.call("kernel.sources", returns=_Sources)
 
     # Watching: one thread
 

@@ -47,16 +47,30 @@ class Client:
         self._channel.send(messages.Emit(topic, codec.Raw(payload), shares))
 
     def ask(self, topic: str, timeout: float, data: dict[str, Any]) -> list[Reply]:
+        message = self._ask_message(topic, timeout, data, current.get().slot)
+        reply = self._request(message.id, message, message.deadline + 1.0, f"ask {topic}", timeout)
+        return _answers_in(reply)
+
+    async def aask(self, topic: str, timeout: float, data: dict[str, Any]) -> list[Reply]:
+        """Like ``ask``, but occupies no thread, and so cannot close a cycle."""
+        message = self._ask_message(topic, timeout, data, -1)
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[_Answered] = loop.create_future()
+        forget = self._channel.request_later(message.id, message, partial(self._deliver, loop, answered))
+        try:
+            async with asyncio.timeout_at(loop.time() + message.deadline + 1.0 - time.monotonic()):
+                return _answers_in((await answered)[0])
+        except TimeoutError:
+            raise CallTimeout("MK0606", target=f"ask {topic}", timeout=round(timeout, 3)) from None
+        finally:
+            forget()
+
+    def _ask_message(self, topic: str, timeout: float, data: dict[str, Any], slot: int) -> messages.Ask:
         check_topic(topic)
         self._permit("emit", self._load.emits, topic)
-        id, work = next(self._ids), current.get()
-        deadline = deadline_in(timeout)
         payload, shares = codec.encode_with(data, attachment_of)
-        message = messages.Ask(id, topic, codec.Raw(payload), deadline, work.slot, self._chain(), shares)
-        answers: list[tuple[str, Any, messages.Failure | None]] = codec.decode(
-            self._request(id, message, deadline + 1.0, f"ask {topic}", timeout).value, _ANSWERS
-        )
-        return [_answer(*answer) for answer in answers]
+        raw, deadline = codec.Raw(payload), deadline_in(timeout)
+        return messages.Ask(next(self._ids), topic, raw, deadline, slot, self._chain(), shares)
 
     def call(self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any) -> Any:
         message = self._call_message(target, timeout, args, kwargs, current.get().slot)
@@ -208,6 +222,11 @@ class Client:
 _ANSWERS = list[tuple[str, Any, messages.Failure | None]]
 _LENT = list[messages.Attachment]
 _Answered = tuple[messages.Response, Attached]
+
+
+def _answers_in(reply: messages.Response) -> list[Reply]:
+    answers: list[tuple[str, Any, messages.Failure | None]] = codec.decode(reply.value, _ANSWERS)
+    return [_answer(*answer) for answer in answers]
 
 
 def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:

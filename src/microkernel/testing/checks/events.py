@@ -336,3 +336,23 @@ def check_dead_letters_do_not_lag_behind_an_emit(workspace: Workspace) -> None:
             dead = len(harness.kernel.dead_letters("p"))
             assert dead >= n - 10, (dead, n)
         harness.release("go")
+
+
+def check_aask_gathers_replies_while_others_run(workspace: Workspace) -> None:
+    """``await api.aask`` returns what ``ask`` does; other handlers of the plugin run meanwhile, so two plugins may ask
+    each other."""
+    asking = """
+    @expose
+    async def go(self, depth: int) -> list:
+        replies = await self.api.aask("question", depth=depth, timeout=10.0)
+        return [[reply.plugin, reply.value] for reply in replies]
+    @on("question")
+    async def answer(self, depth: int) -> Any:
+        if depth == 0:
+            return self.api.name
+        return [reply.value for reply in await self.api.aask("question", depth=depth - 1, timeout=10.0)]
+    """
+    with workspace.run(p=plugin(asking), q=plugin(asking)) as harness:
+        assert harness.call("p.go", 0) == [["q", "q"]]
+        assert harness.call("p.go", 1) == [["q", ["p"]]]
+        assert harness.call("q.go", 2) == [["p", [["p"]]]]
