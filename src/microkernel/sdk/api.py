@@ -313,7 +313,7 @@ class UserMessages:
 
 
 class CallsByName(Protocol):
-    """Whoever can ``call``: a PluginAPI, or the Kernel."""
+    """An object with ``call``: a PluginAPI, or the Kernel."""
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any: ...
 
