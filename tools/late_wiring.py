@@ -24,6 +24,7 @@ CHECKED = (ROOT / "src" / "microkernel",)
 ASSEMBLY = "assembly.py"
 # Names of variables that hold objects of Python and of libraries.
 OF_PYTHON = {
+    "at_end": "a weakref.finalize",
     "context": "an SSLContext",
     "error": "an exception",
     "function": "a function that is described or marked",

@@ -42,8 +42,8 @@ class EventStream:
 
     def end_by(self, cancel: Callable[[], object]) -> None:
         """Call this once, when the stream has ended or is no longer held."""
-        self._cancel = finalize(self, cancel)
-        self._cancel.atexit = False
+        self._cancel = at_end = finalize(self, cancel)
+        at_end.atexit = False
 
     def end(self) -> None:
         """End the stream, because the kernel closes: events that wait can still be read. On any thread, idempotent."""
