@@ -154,7 +154,7 @@ RUNNING = """
 import os, select, sys, threading
 from microkernel import Kernel
 with Kernel({folder!r}, isolation="process") as kernel:
-    pids = [info.pid for info in kernel.list()] + [kernel._hosts["process"].zygote_pid]
+    pids = [info.pid for info in kernel.list()] + [kernel._hosts._hosts["process"].zygote_pid]
     for info in kernel.list():
         if info.name.startswith("busy"):
             work = lambda name=info.name: kernel.call(name + ".work", os.devnull, timeout=1000)
@@ -272,7 +272,7 @@ def tries():
 with Kernel({folder!r}, isolation="process") as kernel:
     {fork}
     input()
-    pids = [info.pid for info in kernel.list()] + [kernel._hosts["process"].zygote_pid]
+    pids = [info.pid for info in kernel.list()] + [kernel._hosts._hosts["process"].zygote_pid]
     say(kernel.call("healthy.answer"), *pids)
     input()
 {last}

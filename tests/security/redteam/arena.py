@@ -109,7 +109,7 @@ class Arena:
         return self.folder / "state" / self._name
 
     def zygote(self) -> int:
-        return int(getattr(self.kernel._hosts.get(self.level), "zygote_pid", None) or 0)  # type: ignore[call-overload]
+        return int(getattr(self.kernel._hosts._hosts.get(self.level), "zygote_pid", None) or 0)  # type: ignore[call-overload]
 
     def buffer(self) -> str:
         """What is in the kernel's memory where a plugin may want to write."""

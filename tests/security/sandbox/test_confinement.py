@@ -372,7 +372,7 @@ time.sleep(30)
 
 def test_memory_that_was_written_and_then_protected_is_limited(kernels: KernelFactory) -> None:
     kernel = kernels.kernel("sandbox", {}, memory=128 << 20, processors=0.5)
-    if not kernel._hosts["sandbox"]._groups.describe():  # type: ignore[attr-defined]
+    if not kernel._hosts._hosts["sandbox"]._groups.describe():  # type: ignore[attr-defined]
         pytest.skip("no control groups here: it is watched")
     eventually(lambda: kernel.info("p").protections["memory"] == "enforced", "its control group is there")
     assert kernel.info("p").protections["processors"] == "enforced"
@@ -445,7 +445,7 @@ def test_an_operator_may_open_all_files(kernels: KernelFactory) -> None:
 
 def test_protections_are_read_back(kernels: KernelFactory) -> None:
     kernel = kernels.kernel("sandbox", {})
-    has_groups = bool(kernel._hosts["sandbox"]._groups.describe())  # type: ignore[attr-defined]
+    has_groups = bool(kernel._hosts._hosts["sandbox"]._groups.describe())  # type: ignore[attr-defined]
     held = "enforced" if has_groups else "watched"
     eventually(lambda: kernel.info("p").protections["memory"] == held, "its control group is there")
     protections = dict(kernel.info("p").protections)

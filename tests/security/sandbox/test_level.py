@@ -190,7 +190,7 @@ for number in range(3, 100):
 threading.Thread(target=time.sleep, args=(3600,)).start()  # it waits for this one when its channel has ended
 '''
 assert kernel.call("p.do", close, {}, timeout=30.0) == [None, None]
-print(kernel.info("p").pid, kernel._hosts["sandbox"].zygote_pid, flush=True)
+print(kernel.info("p").pid, kernel._hosts._hosts["sandbox"].zygote_pid, flush=True)
 time.sleep(3600)
 """
 

@@ -255,7 +255,7 @@ def test_a_library_path_of_the_program_applies_in_a_worker(folder: Path, library
 
 def test_a_library_path_that_the_program_sets_later_applies_from_the_next_start(folder: Path, library: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, Kernel(folder / "probe.py") as kernel:
-        before = kernel._hosts["process"].zygote_pid  # type: ignore[attr-defined]
+        before = kernel._hosts._hosts["process"].zygote_pid  # type: ignore[attr-defined]
         patch.setenv("LD_LIBRARY_PATH", str(library))
         kernel.stop("probe")
         kernel.start("probe")

@@ -62,7 +62,7 @@ def test_one_worker_is_always_forked_ahead_and_replaced_if_it_dies(tmp_path: Pat
     with Kernel(tmp_path / "one.py") as kernel:
 
         def ahead() -> set[int]:
-            zygote = kernel._hosts["process"].zygote_pid  # type: ignore[attr-defined]
+            zygote = kernel._hosts._hosts["process"].zygote_pid  # type: ignore[attr-defined]
             return children(zygote) - {info.pid for info in kernel.list()}
 
         for name in ("two", "three"):
