@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import cast
 
 import bench
-from bench import suite
+from bench import bus, suite
 from bench.columns import Column, environment, in_use
 from bench.measuring import measure
 from bench.placement import Placement
 from bench.ratios import Result
 from bench.rows import Row
+
+# A loop in plain Python. How long a floor takes in such loops shows in which condition the machine is.
+YARDSTICK = bus.LIST_LOOP
 
 _ROOT = Path(bench.__file__).parent.parent
 
@@ -31,16 +34,16 @@ class MeasurementFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row in one placement and column. ``peers`` is False if only the ratio to the floor is needed."""
+    """A row in one placement and column; for the guard, with the yardstick instead of peers."""
 
     row: Row
     placement: Placement
     column: Column
-    peers: bool = True
+    guard: bool = False
 
     @property
     def compared(self) -> Row:
-        return self.row.compared_in(self.column) if self.peers else self.row.without_peers()
+        return self.row.beside(YARDSTICK) if self.guard else self.row.compared_in(self.column)
 
     def __str__(self) -> str:
         return f"{self.row.id} {self.placement} {self.column}"
@@ -51,7 +54,7 @@ def run(job: Job, rounds: int = 0) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         row = job.row
-        what = (row.id, row.name, job.placement, job.column, rounds or row.rounds, int(job.peers), answer)
+        what = (row.id, row.name, job.placement, job.column, rounds or row.rounds, int(job.guard), answer)
         command = [sys.executable, "-m", "bench.isolated", *map(str, what)]
         with subprocess.Popen(command, cwd=_ROOT, env=environment(job.column), stdout=sys.stderr) as process:
             code = process.wait()
@@ -62,9 +65,9 @@ def run(job: Job, rounds: int = 0) -> Result:
 
 
 def _main() -> None:
-    id, name, placement, column, rounds, peers, answer = sys.argv[1:]
+    id, name, placement, column, rounds, guard, answer = sys.argv[1:]
     row = next(row for row in suite.ROWS if (row.id, row.name) == (id, name))
-    job = Job(row, cast(Placement, placement), cast(Column, column), bool(int(peers)))
+    job = Job(row, cast(Placement, placement), cast(Column, column), bool(int(guard)))
     Path(answer).write_text(json.dumps(_measured(job, int(rounds))), encoding="utf-8")
 
 

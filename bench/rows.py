@@ -112,6 +112,6 @@ class Row:
         named = {target.against for target in self.targets if column in target.columns}
         return replace(self, peers=tuple(peer for peer in self.peers if peer.name in named))
 
-    def without_peers(self) -> Row:
-        """Return the row with its floor alone, and without targets."""
-        return replace(self, peers=(), targets=())
+    def beside(self, contender: Contender) -> Row:
+        """Return the row with this contender instead of its peers, and without targets."""
+        return replace(self, peers=(contender,), targets=())

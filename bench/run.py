@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import isolated, scale, soak, suite
+from bench import guard, isolated, scale, soak, suite
 from bench.columns import available
 from bench.isolated import Job, MeasurementFailed
 from bench.keeping import keep
@@ -41,6 +41,9 @@ def main() -> None:
     if options.smoke:
         _smoke(rows)
         return
+    if options.guard:
+        _guard(options.rows, write=options.write)
+        return
     results, broken = _measured(rows, options.rounds)
     if options.save or not options.rows:
         _save(results)
@@ -64,13 +67,27 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON, as in bench/results, instead of the table")
     parser.add_argument("--save", action="store_true", help="save the results also if rows are named")
     parser.add_argument("--smoke", action="store_true", help="check the answers only, without peers")
-    return parser.parse_args()
+    parser.add_argument("--guard", action="store_true", help="fail if a ratio is worse than in bench/baseline.json")
+    parser.add_argument("--write", action="store_true", help="with --guard: measure, and write that file")
+    options = parser.parse_args()
+    if options.write and not options.guard:
+        parser.error("--write belongs to --guard")
+    return options
 
 
 def _smoke(rows: Sequence[Row]) -> None:
     for row in rows:
         check(row)
         print(f"✓ {row.id}  {row.name}: the answers are right")
+
+
+def _guard(ids: Sequence[str], *, write: bool) -> None:
+    try:
+        good = guard.write(ids) if write else guard.guard(ids)
+    except MeasurementFailed as error:
+        sys.exit(f"✗ {error}")
+    if not good:
+        sys.exit(1)
 
 
 def _measured(rows: Sequence[Row], rounds: int) -> tuple[list[Result], bool]:

@@ -52,8 +52,12 @@ def test_the_columns_of_a_row_are_measured_one_after_the_other(monkeypatch: pyte
 
 def test_a_row_is_measured_in_another_process() -> None:
     (row,) = chosen(["P2"])
-    result = isolated.run(Job(row, "same", "pure", peers=False), rounds=2)
-    assert {name: len(samples) for name, samples in result.samples.items()} == {"ours": 2, "floor": 2}
+    result = isolated.run(Job(row, "same", "pure", guard=True), rounds=2)
+    assert {name: len(samples) for name, samples in result.samples.items()} == {
+        "ours": 2,
+        "floor": 2,
+        "a loop over a list": 2,
+    }
     assert (result.column, result.skipped) == ("pure", {})
 
 
@@ -62,4 +66,4 @@ def test_a_measuring_process_without_the_core_of_its_column_fails(monkeypatch: p
     pure = columns.environment("pure")
     monkeypatch.setattr(isolated, "environment", lambda column: pure)
     with pytest.raises(MeasurementFailed, match="this process runs with the pure core"):
-        isolated.run(Job(row, "same", "native", peers=False), rounds=1)
+        isolated.run(Job(row, "same", "native", guard=True), rounds=1)
