@@ -39,6 +39,7 @@ from microkernel.kernel.ports import Availability
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.kernel.routing.call_table import COLLECTED
 from microkernel.kernel.runtime.clock import SystemClock
+from microkernel.kernel.service.dead_letter_service import Replayed
 from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins
 from microkernel.loader.config_in_code import Configured, KernelConfig, configuration, read_with_paths
 from microkernel.loader.embedding_args import Grants, Places, list_places, read_grants, read_level
@@ -459,8 +460,19 @@ class Kernel:
         return self.core.dead_letters.dead(name)
 
     def replay(self, letter: int) -> bool:
-        """Deliver a dead letter, by its ``id``, to its handler again. Raises KernelError MK0613 if either is gone."""
+        """Deliver a dead letter, by its ``id``, to its handler again.
+
+        Raises KernelError MK0613 if either is gone, and MailboxFull; then the letter stays.
+        """
         return self.core.dead_letters.replay(letter)
+
+    def replay_all(self, plugin: str = "", *, topic: str = "", since: float = 0.0) -> Replayed:
+        """Deliver all dead letters that match to their handlers again, oldest first; those that cannot be stay.
+
+        ``topic`` is a pattern, ``since`` the time of the oldest in seconds since the epoch. Raises PluginNotFound,
+        BadTopic.
+        """
+        return self.core.dead_letters.replay_all(plugin, topic, since)
 
     def available(self) -> dict[str, Availability]:
         """Return the availability of each level on this machine. ``error`` is None if the level can be used."""

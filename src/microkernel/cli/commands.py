@@ -175,10 +175,14 @@ def data(
 def dead(
     what: Annotated[str, typer.Argument(metavar="list|show|replay|drop", show_default=False)] = "list",
     which: Annotated[str, typer.Argument(metavar="NAME | ID", show_default=False)] = "",
+    plugin: Annotated[str, typer.Option(metavar="NAME", show_default=False, help=_say("option.dead_plugin"))] = "",
+    topic: Annotated[str, typer.Option(metavar="PATTERN", show_default=False, help=_say("option.dead_topic"))] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", show_default=False, help=_say("option.dead_since"))] = "",
+    each: Annotated[bool, typer.Option("--each", help=_say("option.dead_each"))] = False,
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    ask_kernel(kernel, as_json, lambda verbs: verbs.dead(what, which))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.dead(what, which, plugin, topic, since, each))
 
 
 @app.command(help=_say("help.logs"))

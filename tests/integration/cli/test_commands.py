@@ -113,6 +113,28 @@ def test_emit_and_dead_letters(shared: Home) -> None:
     assert "MK0710" in shared.mk("dead", "bury", code=2).stderr
 
 
+def test_dead_letters_of_one_kind_are_one_line_and_replayed_by_filter(shared: Home) -> None:
+    for number in range(3):
+        shared.mk("emit", "order.broken", f"order_id={number}")
+    letters = _until(lambda: len(found := shared.json("dead")) == 3 and found)
+    newest = str(letters[-1]["id"])
+    head, line = shared.mk("dead").stdout.splitlines()
+    assert head.split() == ["id", "letters", "time", "plugin", "topic", "deliveries", "reason"]
+    assert line.split()[:2] == [newest, "3"]
+    assert len(shared.mk("dead", "list", "--each").stdout.splitlines()) == 4
+    none = shared.mk("dead", "replay", "--plugin", "greeter", "--topic", "nothing.*", "--since", "1h")
+    assert none.stdout == "✓ dead letters delivered again: 0\n"
+    done = shared.mk("dead", "replay", "--plugin", "greeter", "--since", "1h")
+    assert done.stdout == "✓ dead letters delivered again: 3\n"
+    ids = {letter["id"] for letter in letters}
+    _until(lambda: len(found := shared.json("dead")) == 3 and not ids & {each["id"] for each in found} and found)
+    assert "9 parsecs is not a time" in shared.mk("dead", "drop", "--since", "9 parsecs", code=2).stderr
+    assert "MK0710" in shared.mk("dead", "show", newest, "--plugin", "greeter", code=2).stderr
+    assert "MK0212" in shared.mk("dead", "drop", "--plugin", "nobody", code=1).stderr
+    assert shared.mk("dead", "drop", "--topic", "order.*", MK_LANG="zh").stdout == "✓ 已丢弃死信 3 封\n"
+    assert shared.json("dead") == []
+
+
 def _until(ask: object) -> list[dict[str, object]]:
     """Repeat a query until it returns something, because events are handled asynchronously."""
     for _ in range(50):

@@ -19,7 +19,7 @@ OPTIONS = re.compile(r"(?<!\w)--?[a-z][\w-]*")
 # What is the same in every language: names of ours, and values that are typed as they are.
 SAME = re.compile(
     r"MK_KERNEL|mk|microkernel\.toml|toml|kernel|ps|thread|process|sandbox|wasm|notice|warn|error|list|show|replay|drop"
-    r"|prepare|json|plugins|KB|MB"
+    r"|prepare|json|plugins|KB|MB|h"
 )
 
 

@@ -42,7 +42,12 @@ COMMANDS: dict[str, Command] = {
     "emit": Command("TOPIC [KEY=VALUE...]", ("topics",), 1, 99),
     "call": Command("PLUGIN.METHOD [VALUE...] [KEY=VALUE...] [--timeout SECONDS]", ("methods",), 1, 99),
     "data": Command("[KEY [VALUE]]", ("keys",), 0, 2),
-    "dead": Command("[list [NAME] | show ID | replay ID | drop ID]", ("list|show|replay|drop", "plugins"), 0, 2),
+    "dead": Command(
+        "[list [NAME] [--each] | show ID | replay ID | drop ID] [--plugin NAME] [--topic PATTERN] [--since TIME]",
+        ("list|show|replay|drop", "plugins"),
+        0,
+        2,
+    ),
     "logs": Command("[NAME]", ("plugins",), 0, 1),
     "watch": Command("[PATTERN | off]", ("topics",), 0, 1),
     "explain": Command("ID", (), 1, 1),
@@ -102,8 +107,8 @@ class Commands:
         command = COMMANDS.get(verb)
         if command is None:
             raise unknown_command(verb, self._translator)
-        options = _take_options(rest)
-        if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command):
+        options = _take_options(rest, command)
+        if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command).keys():
             raise not_understood(self._translator.word("usage.form", form=f"{verb} {command.usage}".strip()))
         if "timeout" in options:
             options["timeout"] = self._seconds(options["timeout"])
@@ -116,16 +121,18 @@ class Commands:
             raise not_understood(self._translator.word("usage.seconds", word=word)) from None
 
 
-def _options_of(command: Command) -> set[str]:
-    return {word.strip("[]")[2:] for word in command.usage.split() if word.strip("[]").startswith("--")}
+def _options_of(command: Command) -> dict[str, bool]:
+    """Return the options that the usage of a command names, and whether each takes a value."""
+    return {name: bool(value) for name, value in re.findall(r"--([a-z]+)( [A-Z]+)?", command.usage)}
 
 
-def _take_options(words: list[str]) -> dict[str, Any]:
+def _take_options(words: list[str], command: Command) -> dict[str, Any]:
     options: dict[str, Any] = {}
+    with_value = {f"--{name}" for name, takes_value in _options_of(command).items() if takes_value}
     for word in [word for word in words if word.startswith("--")]:
         index = words.index(word)
-        if word == "--timeout" and index + 1 < len(words):
-            options["timeout"] = words.pop(index + 1)
+        if word in with_value and index + 1 < len(words):
+            options[word[2:]] = words.pop(index + 1)
         else:
             options[word[2:]] = True
         words.pop(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed, valid_text
 from microkernel.sdk.binding.command_arguments import CommandText
+from microkernel.sdk.durations import seconds_in
 
 from . import approval_view, view
 from .translator import Translator, plain
@@ -221,11 +223,26 @@ class KernelCommands:
             board = {key: board[key]}
         return Result(board, view.board(board, self._translator))
 
-    def dead(self, what: str = "list", which: str = "") -> Result:
+    def dead(
+        self,
+        what: str = "list",
+        which: str = "",
+        plugin: str = "",
+        topic: str = "",
+        since: str = "",
+        each: bool = False,
+    ) -> Result:
+        """Work on dead letters.
+
+        ``plugin``, ``topic`` (a pattern) and ``since`` (a duration up to now) choose those to replay or drop. ``each``:
+        list them individually.
+        """
         if what == "list":
-            letters = self._ask("dead", which)
-            return Result(letters, view.letters(letters, self._translator))
-        if what not in ("show", "replay", "drop") or not which.isdecimal():
+            letters = self._ask("dead", which or plugin)
+            return Result(letters, view.letters(letters, self._translator, each=each))
+        if what in ("replay", "drop") and not which and (plugin or topic or since):
+            return self._dead_of(what, plugin, topic, since)
+        if what not in ("show", "replay", "drop") or not which.isdecimal() or plugin or topic or since:
             raise not_understood(self._translator.word("usage.dead"))
         number = int(which)
         if what == "show":
@@ -235,6 +252,18 @@ class KernelCommands:
             return Result(found, view.letter(found, self._translator))
         done = self._ask(what, number)
         return Result(done, [view.line("success", self._translator.word(f"done.{what}", id=number))])
+
+    def _dead_of(self, what: str, plugin: str, topic: str, since: str) -> Result:
+        try:
+            begin = time.time() - seconds_in(since) if since else 0.0
+        except ValueError:
+            raise not_understood(self._translator.word("usage.duration", word=since[:40])) from None
+        done = self._ask(f"{what}_all", plugin, topic, begin, timeout=ALL)
+        if what == "drop":
+            return Result(done, [view.line("success", self._translator.word("done.drop_all", count=done))])
+        kind = "warn" if done["left"] else "success"
+        word = "done.replay_some" if done["left"] else "done.replay_all"
+        return Result(done, [view.line(kind, self._translator.word(word, **done))])
 
     def _ask(self, method: str, *args: Any, timeout: float = QUICK) -> Any:
         return self._client.call(f"kernel.{method}", *args, timeout=timeout)

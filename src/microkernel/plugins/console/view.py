@@ -268,18 +268,23 @@ def _grants(permissions: Mapping[str, Any], translator: Translator) -> str:
     )
 
 
-def letters(dead: Sequence[Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
-    """Return the table of `mk dead`."""
+def letters(dead: Sequence[Mapping[str, Any]], translator: Translator, *, each: bool = False) -> list[RenderableType]:
+    """Return the table of `mk dead`: a line for each letter, or for all of one plugin, topic, handler and reason, which
+    shows the newest."""
     if not dead:
         return [Text(translator.word("dead.none"))]
-    names = ("id", "time", "plugin", "topic", "deliveries")
-    columns = [*(Column(translator.word(f"dead.{name}"), name in ("id", "deliveries")) for name in names)]
+    groups: dict[object, list[Mapping[str, Any]]] = {}
+    for one in dead:
+        key = one["id"] if each else (one["plugin"], one["handler"], one["topic"], one["reason"])
+        groups.setdefault(key, []).append(one)
+    names = ("id", "count", "time", "plugin", "topic", "deliveries")
+    columns = [*(Column(translator.word(f"dead.{name}"), name in ("id", "count", "deliveries")) for name in names)]
     rows = [
         [
-            str(each["id"]), clock(each["time"]), each["plugin"], each["topic"], str(each["delivery"]),
-            translator.reason(each["reason"]),
+            str(group[-1]["id"]), str(len(group)), clock(group[-1]["time"]), group[-1]["plugin"], group[-1]["topic"],
+            str(group[-1]["delivery"]), translator.reason(group[-1]["reason"]),
         ]
-        for each in dead
+        for group in sorted(groups.values(), key=lambda group: int(group[-1]["id"]))
     ]  # fmt: skip
     return [Columns([*columns, Column(translator.word("dead.reason"), fold=True)], rows)]
 
