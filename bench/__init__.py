@@ -1,1 +1,1 @@
-"""Measurements, as ratios. ``./run bench``; docs/benchmarks.md says how it measures and what each floor is."""
+"""Benchmarks of the kernel as ratios to floors and peers: ``./run bench``, described in docs/benchmarks.md."""

@@ -1,7 +1,6 @@
-"""P15: a program that begins with ``import microkernel``, and one that runs a kernel without plugins, until it prints
-its first answer.
+"""P15: the start of a program that imports ``microkernel``, and of one that runs a kernel without plugins.
 
-Floor: a program that imports msgspec.
+The time ends at the first line that the program prints. Floor: a program that imports msgspec.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ framework.stop()
 
 @contextmanager
 def _program(code: str, _stage: Workspace) -> Iterator[Measure]:
-    """From its start to its first line, which is an empty list."""
+    """Measure a program from its start to its first line, which must be an empty list."""
 
     def measure() -> float:
         began = time.perf_counter()
@@ -59,7 +58,7 @@ def _program(code: str, _stage: Workspace) -> Iterator[Measure]:
         return took
 
     with tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, "XDG_STATE_HOME": home}  # not where a kernel of this folder's name has its data
+        env = {**os.environ, "XDG_STATE_HOME": home}  # apart from the data of a real kernel in this folder
         yield measure
 
 

@@ -1,6 +1,6 @@
 """P1 and P2: events within one process and one thread.
 
-Floors: the handlers called in a loop over a list (P1); the same event where an exact topic leads to the handler (P2).
+Floors: a loop that calls a list of handlers (P1); the same event with a handler for its exact topic (P2).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from bench.timing import check, seconds
 HANDLERS = 100
 PATTERNS = 1_000
 _EMITS = 200
-# Emits of a measurement where one takes a millisecond.
+# Emits of one measurement of a contender that takes a millisecond for each.
 _SLOW = 5
 
 
 Handler = Callable[..., Any]
-# Makes a handler, and what tells the last value that it got.
+# Makes a handler, and a function that returns the last value that the handler received.
 Making = Callable[[], tuple[Handler, Callable[[], int]]]
 
 
 class Handlers:
-    """So many functions that do next to nothing."""
+    """A number of handlers that only keep the last value."""
 
     def __init__(self, count: int, make: Making) -> None:
         made = [make() for _ in range(count)]
@@ -39,7 +39,7 @@ class Handlers:
         self._last = [last for _, last in made]
 
     def emits(self, emit: Callable[[int], object], count: int) -> Measure:
-        """Seconds per emit; afterwards every handler has the last value."""
+        """Measure the seconds of one emit, and check that every handler has the last value."""
         sent = 0
 
         def run() -> None:
@@ -164,13 +164,13 @@ def _of_event() -> tuple[Handler, Callable[[], int]]:
         nonlocal got
         got = event.value
 
-    handle.__name__ = f"handle_{id(handle)}"  # bubus tells handlers apart by their names
+    handle.__name__ = f"handle_{id(handle)}"  # bubus identifies handlers by their names
     return handle, lambda: got
 
 
 @contextmanager
 def _bubus(stage: Workspace) -> Iterator[Measure]:
-    """An emit is awaited: until then no handler has run."""
+    """Await each emit, because bubus runs no handler before."""
     os.environ.setdefault("BUBUS_LOGGING_LEVEL", "ERROR")
     from bubus import BaseEvent, EventBus
 

@@ -1,7 +1,6 @@
-"""P8: the call of P5 while a thread plugin computes in the kernel's process, where every thread waits in turn for the
-interpreter lock.
+"""P8: the call of P5 while a thread plugin computes in the kernel's process and competes for the interpreter lock.
 
-Floor: the same call while nobody computes.
+Floor: the same call without the computation.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class Plugin(IPlugin):
         self.computing.pause()
 """
 _CALLS = 300
-# Calls of a measurement where one may take some milliseconds.
+# Calls of one measurement of a contender that may take some milliseconds for each.
 _SLOW = 60
-# Seconds that Python lets a thread compute while others wait, unless a program says otherwise.
+# Python's default switch interval in seconds: how long a thread may compute while others wait.
 _SWITCH = 0.005
 
 
@@ -61,7 +60,7 @@ def _idle(share: int, stage: Workspace) -> Iterator[Measure]:
 
 @contextmanager
 def _reader(share: int, stage: Workspace) -> Iterator[Measure]:
-    """With Python's own switch interval, as such a program has it: a kernel of ours in this process may have set it."""
+    """Measure with Python's default switch interval, because a kernel in this process may have changed it."""
     computing = Computing()
 
     def begin() -> None:

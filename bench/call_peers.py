@@ -1,4 +1,4 @@
-"""What people use to call into another process, each in its plain form over the fastest way that it has."""
+"""Libraries for calls into another process, each in its plain form and over its fastest transport."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.sockets import worker
 from bench.timing import PAYLOAD, calls, check
 
 _CALLS = 200
-# Calls of a measurement where one takes a fraction of a millisecond.
+# Calls of one measurement of a contender that takes a fraction of a millisecond for each.
 _SLOW = 50
 T = TypeVar("T")
 _spawning = multiprocessing.get_context("spawn")
@@ -82,7 +82,7 @@ def _rpyc(stage: Workspace) -> Iterator[Measure]:
     with (
         _socket_path() as path,
         worker(stage, "rpyc_echo", path),
-        closing(_until(lambda: unix_connect(path))) as connection,  # it says that it is ready before it listens
+        closing(_until(lambda: unix_connect(path))) as connection,  # ready before it listens
     ):
         yield calls(connection.root.echo, stage.count(_CALLS))
 
@@ -168,7 +168,7 @@ def _nats_server(stage: Workspace) -> Iterator[str]:
 
 
 def _until(attempt: Callable[[], T], within: float = 5.0) -> T:
-    """Until it raises no OSError."""
+    """Retry until ``attempt`` raises no OSError; raise it after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:

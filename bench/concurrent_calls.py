@@ -1,6 +1,6 @@
 """P6: the call of P5, from four threads at once.
 
-Floor: a lane for the answers to each thread, which reads its own.
+Floor: a reply socket for each thread, which reads its own answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.timing import calls_at_once
 from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 CALLERS = 4
-# Of each caller.
+# Calls of each caller in one measurement.
 _CALLS = 150
 
 
@@ -46,7 +46,7 @@ def _lanes(stage: Workspace) -> Iterator[Measure]:
 
 
 def _echo_on(index: int, down: socket.socket, lane: socket.socket) -> Callable[[bytes], bytes]:
-    """All ask on one socket; the number of a call says on which lane its answer comes."""
+    """Return a caller. All send on one socket; the number of a call selects the reply socket."""
     number = index
 
     def echo(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Our side of a row: a kernel with plugins written for it, as an embedding program has one."""
+"""Kernels with plugins written for a row, used as an embedding program uses them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from microkernel import Kernel, KernelConfig
 from microkernel.kernel.config import PluginConfig
 from microkernel.kernel.manifest import Level
 
-# A machine with other things to do loses no event.
+# Patience with a full mailbox, so that no event is lost on a busy machine.
 _LIMITS = {"full_mailbox_timeout": 30.0}
 _NOTHING: Mapping[str, PluginConfig] = {}
 
 
 @contextmanager
 def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **sources: str) -> Iterator[Kernel]:
-    """With one plugin per source, called as its keyword. ``given`` says otherwise of single ones."""
+    """Start a kernel with one plugin per source, named by its keyword. ``given`` configures single plugins."""
     with tempfile.TemporaryDirectory() as folder:
         plugins = Path(folder) / "plugins"
         plugins.mkdir()
@@ -38,7 +38,7 @@ def source_of(kernel: Kernel, name: str) -> Path:
 
 
 def place_workers(kernel: Kernel, stage: Workspace) -> None:
-    """Every plugin that is a process, on the workers' core."""
+    """Move all plugins that are processes to the core of the workers."""
     for info in kernel.list():
         if info.pid is not None:
             stage.place_process(info.pid)

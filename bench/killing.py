@@ -1,6 +1,6 @@
 """P13: from the decision to kill a plugin until its caller gets the error, whatever the plugin's memory size.
 
-Floor: one thread notifies another through a future. The peers kill a process of the same size and wait for its death.
+Floor: one thread notifies another through a future. The peers kill a process of the same size and wait for its exit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Plugin(IPlugin):
         while True:
             self.api.sleep(60.0)
 """
-# Bytes that it has written to.
+# Bytes of memory that the plugin has written to.
 _SIZE = 256 << 20
 _PATIENCE = 30.0
 
@@ -55,7 +55,7 @@ def _ours(stage: Workspace) -> Iterator[Measure]:
             hanging.clear()
             kernel.start("hangs")
             place_workers(kernel, stage)
-            return _told(wait, hanging, lambda: kernel.kill("hangs"))
+            return _seconds_until(wait, hanging, lambda: kernel.kill("hangs"))
 
         kernel.stop("hangs")
         yield measure
@@ -70,21 +70,21 @@ def _future(_stage: Workspace) -> Iterator[Measure]:
             waiting.set()
             check(type(future.exception(_PATIENCE)), ConnectionError)
 
-        return _told(wait, waiting, lambda: future.set_exception(ConnectionError()))
+        return _seconds_until(wait, waiting, lambda: future.set_exception(ConnectionError()))
 
     yield measure
 
 
-def _told(wait: Callable[[], object], waiting: threading.Event, kill: Callable[[], object]) -> float:
+def _seconds_until(wait: Callable[[], object], waiting: threading.Event, kill: Callable[[], object]) -> float:
     """Return the seconds from ``kill`` until ``wait``, called on a separate thread, returns."""
-    told = Future[float]()
+    ended = Future[float]()
 
     def caller() -> None:
         try:
             wait()
-            told.set_result(time.perf_counter())
+            ended.set_result(time.perf_counter())
         except BaseException as error:
-            told.set_exception(error)
+            ended.set_exception(error)
 
     calling = threading.Thread(target=caller)
     calling.start()
@@ -92,7 +92,7 @@ def _told(wait: Callable[[], object], waiting: threading.Event, kill: Callable[[
         raise WrongAnswer("nobody waits")
     began = time.perf_counter()
     kill()
-    took = told.result(_PATIENCE) - began
+    took = ended.result(_PATIENCE) - began
     calling.join()
     return took
 

@@ -1,6 +1,6 @@
-"""P10: a large array from one process plugin to another, its content looked at over there; by calls and by events.
+"""P10: a large array from one process plugin to another, which checks its content; by calls and by events.
 
-Floor: one copy into shared pages, which are there already. A fresh copy would mostly be the system making pages.
+Floor: one copy into shared pages that exist already, because a copy into fresh pages mostly measures their creation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One row in one placement: all contenders are set up, warmed, and then measured in turns, round by round."""
+"""Measure a row in one placement: set up and warm all contenders, then measure them in turns, round by round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 120
 
 
 def measure(row: Row, placement: Placement, rounds: int) -> Result:
-    """A peer that breaks or hangs is skipped, whenever it does; ours and the floor must be right, or this raises."""
+    """Return the samples of all contenders. A peer that fails or hangs is skipped; if ours or the floor does, raise."""
     with on_stage(placement) as stage, ExitStack() as opened:
         run = _Run(opened, stage, row.warm_ups)
         for name, contender in row.contenders.items():
@@ -32,14 +32,14 @@ def measure(row: Row, placement: Placement, rounds: int) -> Result:
 
 
 def check(row: Row) -> None:
-    """Ours and the floor, once, in the row's first placement: only the answers matter."""
+    """Run ours and the floor once, in the first placement of the row, to check the answers."""
     for contender in (row.ours, row.floor):
         with on_stage(row.placements[0], smoke=True) as stage, contender.open(stage) as work:
             work()
 
 
 class _Run:
-    """One run of a row: the samples so far, and the contenders that have not failed."""
+    """State of a run: the samples so far, and the contenders that have not failed."""
 
     def __init__(self, opened: ExitStack, stage: Workspace, warm_ups: int) -> None:
         self._opened = opened
@@ -61,7 +61,7 @@ class _Run:
             self.samples.pop(name, None)
 
     def open(self, name: str, contender: Contender) -> None:
-        """Set up and warm; taken down at once if it fails there."""
+        """Set up and warm a contender. If that fails, it is taken down immediately."""
         if missing := [module for module in contender.needs if not _installed(module)]:
             raise _NotHere(f"{', '.join(missing)} is not installed")
         with ExitStack() as attempt:
@@ -72,12 +72,12 @@ class _Run:
         self._measures[name], self.samples[name] = work, []
 
     def _close(self, name: str, opened: ExitStack) -> None:
-        """A peer has been measured by now, however it ends."""
+        """Take a contender down. An error of a peer is ignored, because its samples are complete."""
         with suppress(*(() if name in (OURS, FLOOR) else (Exception,))), _patience():
             opened.close()
 
     def round(self, *, backwards: bool) -> None:
-        """Every other one is, so that nobody always comes after the same one."""
+        """Measure each contender once. Every other round is backwards, so that predecessors vary."""
         gc.collect()
         names = [*self._measures]
         for name in reversed(names) if backwards else names:
@@ -88,19 +88,19 @@ class _Run:
 
 
 class _NotHere(Exception):
-    """A library that is not installed."""
+    """A library is not installed."""
 
 
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it would be in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Raises TimeoutError in this thread, also where it waits for another. Does not nest."""
+    """Raise TimeoutError in this thread after PATIENCE seconds, even if it waits for another. Not reentrant."""
 
     def give_up(_number: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError(f"not done after {PATIENCE} s")
@@ -116,7 +116,7 @@ def _patience() -> Iterator[None]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """The garbage of one contender is not collected in the time of another."""
+    """Turn the collector off, so that garbage of one contender is not collected in the time of another."""
     gc.disable()
     try:
         yield

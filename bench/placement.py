@@ -1,4 +1,4 @@
-"""Where the two sides of a measurement run: identical code takes five times as long between two cores as on one.
+"""Placement of processes on cores, because identical code takes five times as long between two cores as on one.
 
 ``same``: all on one core. ``diff``: the workers on another core than the kernel's process. ``free``: wherever the
 system puts them.
@@ -17,7 +17,7 @@ Placement = Literal["same", "diff", "free"]
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """What a contender is set up on: its cores, and how much it is to do."""
+    """Cores of a contender, and whether only its answers are checked."""
 
     placement: Placement
     kernel_cores: frozenset[int]
@@ -25,26 +25,26 @@ class Workspace:
     smoke: bool = False
 
     def count(self, often: int) -> int:
-        """How often to do what is done ``often`` for a measurement; a few times where only the answers are checked."""
+        """Return the number of repetitions: ``often``, or a few if only the answers are checked."""
         return min(often, 3) if self.smoke else often
 
     def of_kernel(self) -> Workspace:
-        """The same for a process that does the kernel's part."""
+        """Return the workspace of a process that does the work of the kernel."""
         return replace(self, worker_cores=self.kernel_cores)
 
     def place_process(self, pid: int) -> None:
-        """With all threads that it has; those it makes later, and its children, are placed like their maker."""
+        """Move all threads of a process. Later threads and children inherit the placement of their creator."""
         for thread in os.listdir(f"/proc/{pid}/task"):
             self.place_thread(int(thread))
 
     def place_thread(self, native_id: int) -> None:
-        with suppress(ProcessLookupError):  # a thread that has just ended
+        with suppress(ProcessLookupError):  # the thread has just ended
             os.sched_setaffinity(native_id, self.worker_cores)
 
 
 @contextmanager
 def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Workspace]:
-    """This process, and all that it starts from here on, is on the kernel's core."""
+    """Move this process, and all that it starts in the context, to the core of the kernel."""
     cores = os.sched_getaffinity(0)
     kernel_cores, worker_cores = split(placement, cores)
     os.sched_setaffinity(0, kernel_cores)
@@ -55,7 +55,7 @@ def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Workspace
 
 
 def split(placement: Placement, cores: set[int]) -> tuple[set[int], set[int]]:
-    """The cores of the kernel's process, and of the workers."""
+    """Return the cores of the kernel's process, and those of the workers."""
     first, *others = sorted(cores)
     if placement == "free":
         return cores, cores

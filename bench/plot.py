@@ -28,7 +28,7 @@ _HEAD = 1.1
 # Characters in a line of a title, and in the name of a contender.
 _TITLE = 58
 _NAME = 26
-# Colours by what a bar shows, with the words of the legend.
+# Colours and legend by kind of bar.
 _COLOURS = {"pure": "#d9480f", "native": "#f59f00", "floor": "#495057", "peer": "#adb5bd"}
 _LEGEND = {
     "pure": "microkernel, pure Python",

@@ -1,6 +1,6 @@
 """P5: a call into another process and its answer, 100 bytes there and back.
 
-Floor: one SEQPACKET pair and msgspec; who calls reads its own answer.
+Floor: one SEQPACKET pair and msgspec; the caller reads its own answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """P7: events to a plugin in a separate process, emitted as fast as possible, checked and handled.
 
-Floor: 64 events encoded at once, in one SEQPACKET datagram; decoded to their types, and the handler called. The peers
-carry bare messages, which are made before the clock runs, and count them.
+Floor: 64 events encoded at once, in one SEQPACKET datagram, decoded to their types and handled. The peers
+send plain messages, which are built in advance, and count them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _batches(stage: Workspace) -> Iterator[Measure]:
         def settle() -> int:
             if batch:
                 send()
-            send()  # an empty one asks for the sum
+            send()  # an empty batch requests the sum
             return decode_tick(ours.recv(DATAGRAM)).number
 
         yield events(emit, settle, stage.count(_EVENTS))
@@ -98,7 +98,7 @@ def _pipe(stage: Workspace) -> Iterator[Measure]:
         ours.send_bytes(_NO_MORE)
         return int(ours.recv())
 
-    settle()  # it has started
+    settle()  # the process has started
     stage.place_process(process.pid or 0)
     yield events(lambda _: ours.send_bytes(_MESSAGE), settle, count, sum_of=count)
     process.terminate()

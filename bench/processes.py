@@ -1,4 +1,4 @@
-"""What processes take, as the system tells it."""
+"""Memory, processor time, descriptors and threads of processes, as reported by the system."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ _SECOND = 1_000_000_000
 
 
 def pss_of(pid: int) -> int:
-    """Bytes that would be free without it: what it shares counts by its share."""
+    """Return the proportional set size in bytes: shared pages are divided among the processes that share them."""
     return _rollup(pid, "Pss")
 
 
 def own_of(pid: int) -> int:
-    """Bytes that it shares with nobody."""
+    """Return the private memory in bytes."""
     return _rollup(pid, "Private_Clean") + _rollup(pid, "Private_Dirty")
 
 
 def resident_of(pid: int) -> int:
-    """Bytes that are in memory, shared or not."""
+    """Return the resident memory in bytes, shared or not."""
     return _rollup(pid, "Rss")
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds that its threads have run, of those that still do."""
+    """Return the processor seconds of all threads that still run."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / _SECOND
 

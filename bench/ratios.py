@@ -60,7 +60,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether no target is missed. A target whose peer was not measured is not."""
+        """True if no target is missed. A target whose peer was not measured is not missed."""
         return all(verdict.met is not False for verdict in self.verdicts)
 
 

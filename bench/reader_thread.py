@@ -1,4 +1,4 @@
-"""The design that most have: one pair of sockets; one thread reads all answers and gives each to its future."""
+"""The usual design of a client: one pair of sockets, and a thread that reads all answers and completes futures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE = 60.0
 
 @contextmanager
 def reader_thread(stage: Workspace) -> Iterator[Callable[[bytes], bytes]]:
-    """Calls, from any thread, into a process that answers with what it was given."""
+    """Return a function that calls an echoing process; any thread may use it."""
     waiting: dict[int, Future[bytes]] = {}
     numbers = itertools.count(1)
 

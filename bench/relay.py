@@ -1,6 +1,6 @@
 """P9: a plugin calls another, each in a separate process, through the kernel and its gate.
 
-Floor: two processes of P5's floor, and between them one that passes on what comes, and decodes nothing.
+Floor: two processes as in P5's floor, and one between them that forwards messages without decoding them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.rows import Contender, Measure, Row, at_most, native, pure
 from bench.sockets import seqpackets, worker
 from bench.timing import PAYLOAD
 
-# Calls the other, and tells how many seconds one took.
+# Calls the other plugin, and returns the seconds of one call.
 ASKS = """
 import time
 from microkernel import IPlugin, expose

@@ -1,7 +1,7 @@
-"""P12: from saving a plugin's source to the new code answering, with no call failed; how long its mailbox is paused.
+"""P12: from saving a plugin's source to the first answer of the new code, without a failed call; the mailbox's pause.
 
-Floors: inotify, and the source compiled and run in the process that has it (the first); a call to the
-plugin that exports its state and one to the plugin that imports it (the second).
+Floors: inotify, and compiling and running the source in the same process (the first row); a call to the plugin that
+exports its state and one to the plugin that imports it (the second).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def value():
     return %d
 """
 _WATCHER = Path(plugins.__path__[0]) / "watcher"
-# As ``mk run`` has it.
+# Configured as in ``mk run``.
 _AT_WORK = PluginConfig(isolation="thread", permissions=Permissions(kernel=("observe", "control")))
-# Seconds between two questions whether the new code is there.
+# Seconds between two calls that ask for the value.
 _PACE = 0.000_2
 _PATIENCE = 20.0
 
 
 def _saves(path: Path, source: str, value: Callable[[], int]) -> Measure:
-    """Seconds from a save until ``value`` is the new one; it is asked again and again, and never raises."""
+    """Measure the seconds from a save until ``value``, called repeatedly, returns the new one. It never raises."""
     number = 0
 
     def measure() -> float:
@@ -72,7 +72,7 @@ def _ours(_stage: Workspace) -> Iterator[Measure]:
 
 @contextmanager
 def _module(program: str, stage: Workspace, *settings: object) -> Iterator[Measure]:
-    """A process that has a module, keeps it new by itself, and tells what its function gives."""
+    """Start a process that reloads a module by itself, and returns the value of its function on request."""
     with tempfile.TemporaryDirectory() as folder, seqpackets() as [(ours, theirs)]:
         path = Path(folder) / f"reloaded_{theirs.fileno()}.py"
         path.write_text(_MODULE % 0)

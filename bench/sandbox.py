@@ -1,4 +1,4 @@
-"""P14 and the start of P11 at ``sandbox``: what the walls cost. The floor is the same at ``process``."""
+"""P14, and the start of P11 at ``sandbox``: the cost of confinement. The floor is the same work at ``process``."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Plugin(IPlugin):
 _CALLS = 400
 _TURNS = 200_000
 
-# Seconds of one of what the plugin ``p`` does in this kernel.
+# Measures one operation of the plugin ``p`` in a kernel, in seconds.
 Work = Callable[[Kernel, Workspace], float]
 
 
 def start(kernel: Kernel, _stage: Workspace) -> float:
-    """From the request to active."""
+    """Measure a start, from the request until the plugin is active."""
     kernel.stop("p")
     return seconds(lambda: kernel.start("p"))
 
@@ -59,7 +59,7 @@ def call(kernel: Kernel, stage: Workspace) -> float:
 
 
 def emit(kernel: Kernel, stage: Workspace) -> float:
-    """From the plugin to the kernel's own handler; all of them come."""
+    """Measure an event from the plugin to a handler of the embedding program, and check that all arrive."""
     count = stage.count(_CALLS)
     came = threading.Semaphore(0)
     subscription = kernel.on("p.tick", lambda number: came.release(), inline=True)  # noqa: ARG005
@@ -76,7 +76,7 @@ def emit(kernel: Kernel, stage: Workspace) -> float:
 
 
 def loop(kernel: Kernel, stage: Workspace) -> float:
-    """A loop in Python; seconds of all its turns."""
+    """Measure a whole loop in Python."""
     turns, expected = stage.count(_TURNS), 0
     for number in range(turns):
         expected = (expected + number * number) % 1_000_003

@@ -1,4 +1,4 @@
-"""``./run bench scale``: what 10, 100 and 1,000 process plugins take, and a million events through 50 of them."""
+"""``./run bench scale``: the cost of 10, 100 and 1,000 process plugins, and of a million events through 50 of them."""
 
 from __future__ import annotations
 
@@ -44,18 +44,21 @@ class Plugin(IPlugin):
     def echo(self, data: bytes) -> bytes:
         return data
 """
-# Seconds for which nobody does anything.
+# Seconds of the measurement while all are idle.
 _IDLE = 5.0
 _CALLS = 500
 _EMITS = 20
-# Plugins that share the many events.
+# Plugins that share the million events.
 _THROUGH = 50
 _PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What so many plugins take: seconds, bytes; ``start`` and memory per plugin, ``idle`` as a share of one core."""
+    """Cost of a number of plugins, in seconds and bytes.
+
+    ``start``, ``pss`` and ``own`` are per plugin; ``idle`` is a share of one core.
+    """
 
     plugins: int
     start: float
@@ -70,7 +73,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Many events, each to one of some plugins: seconds per event, until it was handled."""
+    """Cost of many events through some plugins, in seconds per event until it is handled."""
 
     events: int
     plugins: int
@@ -96,7 +99,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _allow_descriptors() -> None:
-    """As many as this user may have."""
+    """Raise the limit on descriptors to the maximum of this user."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -131,7 +134,7 @@ def measure(count: int) -> Size:
 
 
 def _call(kernel: Kernel, count: int) -> float:
-    """To one after the other; the median."""
+    """Return the median of calls to one plugin after the other."""
 
     def echo(number: int) -> None:
         check(kernel.call(f"p{number % count}.echo", PAYLOAD, returns=bytes), PAYLOAD)
@@ -140,7 +143,7 @@ def _call(kernel: Kernel, count: int) -> float:
 
 
 def _fan_out(kernel: Kernel, count: int) -> tuple[float, float]:
-    """An event to all: until ``emit`` returns, and until all have handled it; medians."""
+    """Return the medians for an event to all: until ``emit`` returns, and until all have handled it."""
     seen = threading.Semaphore(0)
     subscription = kernel.on("scale.seen", seen.release, inline=True)
     emits, handled = [], []
@@ -157,7 +160,7 @@ def _fan_out(kernel: Kernel, count: int) -> tuple[float, float]:
 
 
 def _idle(processes: Sequence[int]) -> float:
-    """The share of one core that they take while nobody does anything."""
+    """Return the share of one core that idle processes use."""
     before = sum(map(cpu_of, processes))
     time.sleep(_IDLE)
     return (sum(map(cpu_of, processes)) - before) / _IDLE
@@ -172,7 +175,7 @@ def events(count: int) -> Flow:
 
 
 def _through(kernel: Kernel, count: int) -> None:
-    """So many events to one plugin after the other; all are handled when it returns."""
+    """Emit ``count`` events to one plugin after the other, and wait until all are handled."""
     topics = [f"scale.p{number}" for number in range(_THROUGH)]
     for number in range(count):
         kernel.emit(topics[number % _THROUGH], number=number)

@@ -1,4 +1,4 @@
-"""``./run bench soak --minutes 60``: events, calls and reloads at a moderate rate, and what a kernel takes meanwhile.
+"""``./run bench soak --minutes 60``: events, calls and reloads at a moderate rate, and the resources used.
 
 Fails if an answer is wrong, or if memory, descriptors or threads grow beyond their bounds.
 """
@@ -41,19 +41,18 @@ class Plugin(IPlugin):
         return data
 """
 _PLUGINS = ("in_thread", "one", "two", "three")
-# Seconds between two turns: each is an event to all, and a call of each.
+# Seconds between two turns. A turn is an event to all, and a call of each.
 _TURN = 0.05
-# Turns between two reloads of the process plugins, in turn; the one in a thread is never reloaded: Python keeps
-# modules.
+# Turns between two reloads. Only process plugins are reloaded, because Python keeps modules of thread plugins.
 _RELOAD = 40
 _PATIENCE = 30.0
-# At least, however short the run.
+# Minimum number of samples, even in a short run.
 _SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Bytes in memory, of the kernel's process and of its workers together; the rest is the kernel's."""
+    """Resident bytes of the kernel's process and of its workers; descriptors and threads of the kernel's process."""
 
     kernel: int
     workers: int
@@ -63,7 +62,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """By how much one may grow: by a share, or by a number, whichever is more."""
+    """Permitted growth: a share of the first value, or a number, whichever is more."""
 
     share: float
     least: int
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str]) -> None:
     failed = [name for name, bound in BOUNDS.items() if not bound.holds(getattr(first, name), getattr(last, name))]
     for field in fields(Sample):
         mark = "✗" if field.name in failed else "✓"
-        print(f"{mark} {field.name:<12} {_told(field.name, first)} -> {_told(field.name, last)}")
+        print(f"{mark} {field.name:<12} {_text(field.name, first)} -> {_text(field.name, last)}")
     sys.exit(1 if failed else 0)
 
 
@@ -101,7 +100,7 @@ def _minutes(arguments: Sequence[str]) -> float:
 
 
 def soak(kernel: Kernel, seconds: float) -> list[Sample]:
-    """A sample each minute, or more often in a short run. The first is of a kernel that has done all of it once."""
+    """Return a sample of each minute, or more in a short run. The first is taken after everything was done once."""
     turn, every = 0, min(60.0, seconds / _SAMPLES)
     for _ in range(_RELOAD * len(_PLUGINS)):
         turn = _one_turn(kernel, turn)
@@ -136,10 +135,10 @@ def _sampled(kernel: Kernel) -> Sample:
     return Sample(resident_of(own), sum(map(resident_of, workers)), descriptors_of(own), threads_of(own))
 
 
-def _told(name: str, sample: Sample) -> str:
+def _text(name: str, sample: Sample) -> str:
     value = getattr(sample, name)
     return value_text(value, "B") if name in ("kernel", "workers") else str(value)
 
 
 def _line(sample: Sample) -> str:
-    return ", ".join(f"{field.name} {_told(field.name, sample)}" for field in fields(Sample))
+    return ", ".join(f"{field.name} {_text(field.name, sample)}" for field in fields(Sample))

@@ -14,7 +14,7 @@ from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 @contextmanager
 def worker(stage: Workspace, module: str, *arguments: object, fds: Sequence[int] = ()) -> Iterator[str]:
-    """What it says when it is ready: its address, where it has one. ``fds`` are more arguments, which it inherits."""
+    """Start a worker; return the address that it prints when it is ready. It inherits ``fds`` as further arguments."""
     command = [sys.executable, "-m", f"bench.workers.{module}", *map(str, [*arguments, *fds])]
     with subprocess.Popen(command, pass_fds=fds, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -30,7 +30,7 @@ def worker(stage: Workspace, module: str, *arguments: object, fds: Sequence[int]
 
 @contextmanager
 def seqpackets(count: int = 1) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
-    """Pairs of connected sockets that keep the bounds of messages."""
+    """Return pairs of connected sockets that preserve message boundaries."""
     with ExitStack() as opened:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
         for end in (end for pair in pairs for end in pair):
@@ -39,7 +39,7 @@ def seqpackets(count: int = 1) -> Iterator[list[tuple[socket.socket, socket.sock
 
 
 def asker(lane: socket.socket) -> Callable[[bytes], bytes]:
-    """Calls what answers on this socket, and reads its own answer."""
+    """Return a function that sends a call on this socket and reads its own answer."""
     number = 0
 
     def echo(data: bytes) -> bytes:
@@ -54,6 +54,6 @@ def asker(lane: socket.socket) -> Callable[[bytes], bytes]:
 
 @contextmanager
 def seqpacket_echo(stage: Workspace) -> Iterator[Callable[[bytes], bytes]]:
-    """A call into another process, and nothing else: one SEQPACKET pair and msgspec."""
+    """Return a bare call into another process: one SEQPACKET pair and msgspec."""
     with seqpackets() as [(ours, theirs)], worker(stage, "echo_lanes", fds=[theirs.fileno()]):
         yield asker(ours)

@@ -1,4 +1,4 @@
-"""P11: a process plugin from the request to its first answer, and the memory that is its own while it idles.
+"""P11: start of a process plugin, from the request to its first answer, and its private memory while it is idle.
 
 Floor: a bare fork of a process that has msgspec loaded, and one call of P5's floor.
 """
@@ -24,7 +24,7 @@ _COLD_PEER = "a new Python with msgspec"
 # Target of the private memory. Python 3.12 and later have immortal objects, so that workers share more with the zygote.
 _MEMORY = 0.3 if sys.version_info >= (3, 12) else 0.6
 
-# Starts a process that has answered one call, and gives its pid; the process ends with the context.
+# Starts a process, checks its first answer, and returns its pid. The process ends with the context.
 Start = Callable[[], AbstractContextManager[int]]
 
 # The shortest program that imports msgspec and answers as the floor does.

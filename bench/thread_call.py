@@ -1,6 +1,6 @@
-"""P4: a call into a plugin in a thread of the kernel's process and its answer, while neither has anything else to do.
+"""P4: a call into an idle plugin in a thread of the kernel's process, and its answer.
 
-Floor: two deques, and two eventfds that ring. The peers carry bare references; ours carries values, with their types.
+Floor: two deques, and two eventfds that wake. The peers pass plain references, the kernel typed values.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ def _ours(stage: Workspace) -> Iterator[Measure]:
         yield calls(lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
 
 
-class _Ringing:
-    """A queue of which nobody waits at a lock: who has nothing to read sleeps on a descriptor."""
+class _EventfdQueue:
+    """Queue whose reader sleeps on an eventfd instead of a lock."""
 
     def __init__(self) -> None:
         self._items: deque[bytes] = deque()
-        self._bell = os.eventfd(0)
+        self._eventfd = os.eventfd(0)
 
     def put(self, item: bytes) -> None:
         self._items.append(item)
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._eventfd, 1)
 
     def get(self) -> bytes:
-        os.eventfd_read(self._bell)
+        os.eventfd_read(self._eventfd)
         return self._items.popleft()
 
     def close(self) -> None:
-        os.close(self._bell)
+        os.close(self._eventfd)
 
 
 @contextmanager
 def _between(
-    there: _Ringing | queue.SimpleQueue[bytes], back: _Ringing | queue.SimpleQueue[bytes], stage: Workspace
+    there: _EventfdQueue | queue.SimpleQueue[bytes], back: _EventfdQueue | queue.SimpleQueue[bytes], stage: Workspace
 ) -> Iterator[Measure]:
     def serve() -> None:
         while data := there.get():
@@ -80,7 +80,7 @@ def _between(
 
 @contextmanager
 def _eventfd(stage: Workspace) -> Iterator[Measure]:
-    there, back = _Ringing(), _Ringing()
+    there, back = _EventfdQueue(), _EventfdQueue()
     with _between(there, back, stage) as measure:
         yield measure
     there.close()

@@ -1,6 +1,6 @@
-"""P3: events to a plugin in a thread of the kernel's process, as fast as they go.
+"""P3: events to a plugin in a thread of the kernel's process, emitted as fast as possible.
 
-Floor: a SimpleQueue, with the values encoded before and decoded to their types behind it, and the handler called.
+Floor: values encoded, passed through a SimpleQueue, decoded to their types and handled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.threads import thread
 from bench.timing import events
 from bench.workers.messages import Tick, decode_tick, encode
 
-# Adds the numbers of events up, and tells their sum since it was last asked; that comes after the events.
+# Adds up the numbers of events, and returns the sum since the last request, which is handled after the events.
 SUM = """
 from microkernel import IPlugin, expose, on
 class Plugin(IPlugin):
@@ -34,7 +34,7 @@ class Plugin(IPlugin):
         return total
 """
 _EVENTS = 5_000
-# The number after the last: all of one measurement are handled.
+# The number that ends a measurement.
 _END = 0
 
 
@@ -49,7 +49,7 @@ def _ours(stage: Workspace) -> Iterator[Measure]:
 
 
 class Sum:
-    """The plugin's handler, for contenders that call it from a separate thread."""
+    """The handler of the plugin, for contenders that call it from a separate thread."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -74,7 +74,7 @@ class _Queue(Protocol):
 def _through(
     between: _Queue, write: Callable[[int], object], read: Callable[[Any], int], stage: Workspace
 ) -> Iterator[Measure]:
-    """``write`` makes of a number what goes through the queue, ``read`` the number of that."""
+    """Send numbers through a queue. ``write`` converts a number to an item, ``read`` an item to its number."""
     found = Sum()
 
     def serve() -> None:
@@ -116,7 +116,7 @@ def _bare(stage: Workspace) -> Iterator[Measure]:
 
 @contextmanager
 def _asyncio(stage: Workspace) -> Iterator[Measure]:
-    """A loop in a thread, into which the handler's calls are handed."""
+    """Hand calls of the handler to an event loop in a thread."""
     found, loop, runs = Sum(), asyncio.new_event_loop(), threading.Event()
 
     def settle() -> int:

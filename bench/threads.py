@@ -1,4 +1,4 @@
-"""The other side of floors and peers that work between two threads of one process."""
+"""Serving threads of floors and peers that work within one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.placement import Workspace
 
 @contextmanager
 def thread(serve: Callable[[], object], end: Callable[[], object], stage: Workspace | None = None) -> Iterator[None]:
-    """``end`` has ``serve`` return. With a stage it runs where the workers are."""
+    """Run ``serve`` in a thread, which ``end`` makes return; in a workspace, on the core of the workers."""
 
     def placed() -> None:
         if stage is not None:

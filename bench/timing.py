@@ -1,4 +1,4 @@
-"""The timed loops that contenders share, so that all pay the same for being checked."""
+"""Timed loops that contenders share, so that checking the answers costs all of them the same."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.rows import Measure, WrongAnswer
 
-# What a call carries, and gets back.
+# Argument and result of a call.
 PAYLOAD = bytes(range(100))
 
-# A call of what answers with what it was given.
+# A call of an echoing method.
 Echo = Callable[[Any], object]
 
 
@@ -30,7 +30,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def calls(echo: Echo, count: int, payload: object = PAYLOAD) -> Measure:
-    """``count`` calls, one after the other: seconds per call."""
+    """Measure ``count`` calls, one after the other, in seconds per call."""
 
     def measure() -> float:
         began = time.perf_counter()
@@ -48,7 +48,7 @@ def _call(echo: Echo, count: int, payload: object) -> None:
 
 @contextmanager
 def calls_at_once(callers: Sequence[Echo], count: int, payload: object = PAYLOAD) -> Iterator[Measure]:
-    """``count`` calls by each of the callers, which have a thread each: seconds per call of all of them."""
+    """Measure ``count`` calls by each caller, each in a separate thread, in seconds per call of all of them."""
     with ThreadPoolExecutor(len(callers)) as pool:
 
         def measure() -> float:
@@ -61,7 +61,7 @@ def calls_at_once(callers: Sequence[Echo], count: int, payload: object = PAYLOAD
 
 
 def percentile(share: int, echo: Echo, count: int, payload: object = PAYLOAD) -> Measure:
-    """Of ``count`` calls, one after the other: the seconds that ``share`` of a hundred do not exceed."""
+    """Measure the seconds that ``share`` percent of ``count`` calls, one after the other, do not exceed."""
 
     def measure() -> float:
         took = [seconds(lambda: _call(echo, 1, payload)) for _ in range(count)]
@@ -71,10 +71,9 @@ def percentile(share: int, echo: Echo, count: int, payload: object = PAYLOAD) ->
 
 
 def events(emit: Callable[[int], object], settle: Callable[[], int], count: int, sum_of: int | None = None) -> Measure:
-    """``count`` events with a number each, as fast as they go: seconds per event, until the last is handled.
+    """Measure ``count`` numbered events, emitted as fast as possible, in seconds per event until the last is handled.
 
-    ``settle`` waits for that and tells the sum of all numbers that came since it was last asked, if ``sum_of`` says
-    nothing else.
+    ``settle`` waits for the last event and returns ``sum_of``, by default the sum of the numbers since the last one.
     """
     numbers = range(1, count + 1)
     expected = sum(numbers) if sum_of is None else sum_of

@@ -1,4 +1,4 @@
-"""W1 to W6: what a guest costs. The floor is the same at ``process``. The guest is built before the clock runs."""
+"""W1 to W6: the cost of a guest. The floor is the same work at ``process``. The guest is built in advance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _memory(level: Level, plugins: int, stage: Workspace) -> Iterator[Measure]:
 
 
 def memory(level: Level, count: int) -> float:
-    """Bytes of so many plugins that have answered a call, and of the zygote, without the kernel."""
+    """Measure the bytes of ``count`` plugins that have answered a call, and of the zygote, without the kernel."""
     with kernel_of(level, **{f"p{number}": SOURCE for number in range(count)}) as kernel:
         for info in kernel.list():
             check(kernel.call(f"{info.name}.add", 1), 2)

@@ -1,5 +1,4 @@
-"""The other sides of floors and peers. Each module is a program: it says that it is ready, and serves until it is
-ended."""
+"""Worker programs of floors and peers. Each prints a line when it is ready, and serves until it is ended."""
 
 from __future__ import annotations
 
@@ -17,5 +16,5 @@ def ready(address: str = "here") -> None:
 
 
 def descriptors() -> list[int]:
-    """Those it was given, by number, as its arguments."""
+    """Return the descriptors that this program received as arguments."""
     return [int(argument) for argument in sys.argv[1:]]

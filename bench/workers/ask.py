@@ -1,4 +1,4 @@
-"""Told how often, it calls over a socket and tells how many seconds a call took: ``ask CONTROL SOCKET``."""
+"""Call over a socket as often as requested, and report the seconds of one call: ``ask CONTROL SOCKET``."""
 
 from __future__ import annotations
 

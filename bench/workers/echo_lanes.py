@@ -1,6 +1,6 @@
-"""Reads calls from its first socket and answers each on the lane that its id says: ``echo_lanes DOWN LANE...``.
+"""Read calls from one socket, and answer each on the socket that its id selects: ``echo_lanes DOWN LANE...``.
 
-With no lane it answers where it reads.
+Without further sockets, the first is used for the answers.
 """
 
 from __future__ import annotations

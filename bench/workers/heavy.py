@@ -1,4 +1,4 @@
-"""Has so many bytes and waits; its address is its pid: ``heavy SIZE [SOCKET]``."""
+"""Fill SIZE bytes of memory, print the pid, and wait: ``heavy SIZE [SOCKET]``."""
 
 from __future__ import annotations
 

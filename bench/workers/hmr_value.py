@@ -1,4 +1,4 @@
-"""A module that hmr keeps new: ``hmr_value FILE SOCKET``."""
+"""A module that hmr reloads: ``hmr_value FILE SOCKET``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module that jurigged keeps new: ``jurigged_value FILE [DEBOUNCE] SOCKET``."""
+"""A module that jurigged updates: ``jurigged_value FILE [DEBOUNCE] SOCKET``."""
 
 from __future__ import annotations
 

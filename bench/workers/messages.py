@@ -1,4 +1,4 @@
-"""What floors send: the least that names a method, carries an argument, and finds its answer; the least of an event."""
+"""Messages of floors: the least that a call, its answer and an event need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber of a NATS server that answers with what it was sent: ``nats_echo URL``."""
+"""A subscriber of a NATS server that echoes messages: ``nats_echo URL``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes on what comes, and the answer back, and looks at nothing: ``relay NEAR FAR``."""
+"""Forward messages and their answers without decoding them: ``relay NEAR FAR``."""
 
 from __future__ import annotations
 

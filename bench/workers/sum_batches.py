@@ -1,4 +1,4 @@
-"""Adds up the numbers of events that come many in a datagram; an empty one asks for the sum: ``sum_batches SOCKET``."""
+"""Add up the numbers of batched events; an empty batch requests the sum: ``sum_batches SOCKET``."""
 
 from __future__ import annotations
 

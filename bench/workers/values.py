@@ -1,4 +1,4 @@
-"""What keeps a module new tells what its function gives, as often as it is asked."""
+"""Return the value of a reloaded module's function whenever it is requested."""
 
 from __future__ import annotations
 

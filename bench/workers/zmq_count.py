@@ -1,4 +1,4 @@
-"""A zmq PAIR that counts messages; an empty one asks for their number: ``zmq_count ADDRESS``."""
+"""A zmq PAIR that counts messages; an empty message requests the count: ``zmq_count ADDRESS``."""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+import bench
 from bench.rows import Row
 from bench.soak import Bound
 from bench.suite import ROWS, chosen
@@ -29,6 +32,12 @@ def test_a_row_has_a_target_wherever_it_is_measured(row: Row) -> None:
 
 def test_rows_of_one_id_have_names_of_their_own() -> None:
     assert Counter((row.id, row.name) for row in ROWS).most_common(1)[0][1] == 1
+
+
+def test_each_reason_for_a_miss_belongs_to_a_row() -> None:
+    keys = {key for row in ROWS for key in (row.id, row.name, *(f"{row.id} {place}" for place in row.placements))}
+    reasons = tomllib.loads((Path(bench.__file__).parent / "why.toml").read_text(encoding="utf-8"))
+    assert {key.removesuffix(" native") for key in reasons} <= keys
 
 
 def test_rows_are_chosen_by_their_ids() -> None:
