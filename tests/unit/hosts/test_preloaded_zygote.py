@@ -16,6 +16,7 @@ from microkernel import Kernel
 from microkernel.hosts.inspector_process import Inspector
 from microkernel.kernel.manifest import Level
 from tests.harness.preloaded_zygote import FORKING, preloaded_zygotes
+from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not FORKING, reason="not on this machine")
 
@@ -50,7 +51,7 @@ class Plugin(IPlugin):
             "descriptors": [each for each in range(256) if is_open(each)],
         }
 """
-_FIELDS = re.compile(r"^(Umask|PPid|TracerPid|Uid|Gid|Groups|Threads|Sig\w+|Shd\w+|Cap\w+|NoNewPrivs|Seccomp):.*", re.M)
+_FIELDS = re.compile(r"^(Umask|PPid|TracerPid|Uid|Gid|Groups|Threads|SigIgn|SigCgt|Cap\w+|NoNewPrivs|Seccomp):.*", re.M)
 
 
 def _of(pid: int) -> dict[str, Any]:
@@ -70,12 +71,20 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def _has_forked_ahead(zygote: int) -> bool:
+    """Whether it has a second worker, and waits: until then its descriptors change."""
+    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    return len(children) == 2 and "\nState:\tS" in Path(f"/proc/{zygote}/status").read_text()
+
+
 def _look(folder: Path, level: Level) -> dict[str, dict[str, Any]]:
     """What can be seen of a worker, of its zygote and of an inspector."""
     with Kernel(folder, isolation=level) as kernel, closing(Inspector()) as inspector:
         assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
         worker = kernel.call("one.state")
-        return {"worker": worker, "zygote": _of(_parent(kernel.info("one").pid)), "inspector": _of(inspector.pid)}
+        zygote = _parent(kernel.info("one").pid)
+        eventually(lambda: _has_forked_ahead(zygote))
+        return {"worker": worker, "zygote": _of(zygote), "inspector": _of(inspector.pid)}
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox"])
