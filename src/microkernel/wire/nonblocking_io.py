@@ -13,8 +13,9 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 
-from microkernel.wire import frames
+from microkernel.wire import frames, native
 
 # Seconds that one wait may take. The system rejects timeouts of more than some weeks, so longer waits are split.
 MAX_WAIT = 3600.0
@@ -28,7 +29,7 @@ _receive.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_in
 _send.restype = _receive.restype = ctypes.c_ssize_t
 
 
-def send(descriptor: int, data: bytes) -> bool:
+def _send_by_ctypes(descriptor: int, data: bytes) -> bool:
     """Return whether the datagram was sent. If not, the socket's own ``send`` raises the reason."""
     return bool(_send(descriptor, data, len(data), _NOW) == len(data))
 
@@ -46,7 +47,7 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def receive(descriptor: int) -> bytes | None:
+def _receive_by_ctypes(descriptor: int) -> bytes | None:
     """Return a datagram; empty at the end of the socket, None if none has arrived. Raises OSError."""
     length = _receive(descriptor, _room.address, _room.size, _NOW)
     if length >= 0:
@@ -55,6 +56,13 @@ def receive(descriptor: int) -> bytes | None:
     if code == errno.EAGAIN:
         return None
     raise OSError(code, os.strerror(code))
+
+
+send: Callable[[int, bytes], bool] = _send_by_ctypes if native.core is None else native.core.send
+receive: Callable[[int], bytes | None] = _receive_by_ctypes if native.core is None else native.core.receive
+# Returns a datagram that arrives within a window of seconds, or b"", and the seconds; they are negative if it was there
+# at once. The last argument is whether to yield the processor between two polls.
+_poll: Callable[[int, float, bool], tuple[bytes, float]] | None = native.core and native.core.poll
 
 
 class AdaptiveSpin:
@@ -73,6 +81,7 @@ class AdaptiveSpin:
 
     def __init__(self, window: float, *, yields: bool) -> None:
         self.window = window
+        self._yields = yields
         self._between = _yield if yields else time.monotonic
         self._pause = 0
         self._left = 0
@@ -100,6 +109,11 @@ class AdaptiveSpin:
         poll."""
         if not self.should_spin():
             return b""
+        if _poll is not None:
+            data, seconds = _poll(descriptor, self.window, self._yields)
+            if seconds >= 0.0:
+                self.record(seconds)
+            return data
         address, size, between = _room.address, _room.size, self._between
         length = _receive(descriptor, address, size, _NOW)
         if length < 0:

@@ -39,6 +39,7 @@ class WorkerChannel(RequestChannel):
         self._down = down
         self._up = up
         self._lanes = lanes
+        self.lane_descriptors = tuple(lane.fileno() for lane in lanes)
         self._from_down = Session("worker", limit=frames.MAX_TRUSTED_FRAME)
         self._from_up = Session("worker", limit=frames.MAX_TRUSTED_FRAME)
         self._down_poll = select.poll()

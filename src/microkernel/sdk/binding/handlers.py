@@ -46,26 +46,31 @@ def _bodies(function: Any) -> tuple[Any, Any]:
 
 
 class HandlerBinding:
-    """A handler, and the binder of its parameters."""
+    """A handler, and the binder of its parameters.
 
-    __slots__ = ("binder", "function", "is_async", "wire")
+    ``decode`` is the binder's direct decoder; None if the handler is async or there is none.
+    """
+
+    __slots__ = ("binder", "decode", "function", "is_async", "wire")
 
     def __init__(self, function: Callable[..., Any], wire: messages.Handler) -> None:
         self.function = function
         self.is_async = is_async(function)
         self.binder = EventBinder(function, board=wire.board)
+        self.decode = None if self.is_async else self.binder.direct
         self.wire = wire
 
 
 class MethodBinding:
-    """A method, and the binder of its parameters."""
+    """A method, and the binder of its parameters. ``decode`` as in HandlerBinding."""
 
-    __slots__ = ("binder", "function", "is_async", "wire")
+    __slots__ = ("binder", "decode", "function", "is_async", "wire")
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.function = function
         self.is_async = is_async(function)
         self.binder = CallBinder(function)
+        self.decode = None if self.is_async else self.binder.direct
         self.wire = messages.Method(
             name,
             self.binder.signature(),

@@ -107,6 +107,12 @@ class EventBinder:
         )
         self._decode = codec.decoder_for(self._record)
 
+    @property
+    def direct(self) -> Callable[[Any], Any] | None:
+        """The decoder of an envelope whose ``data`` has exactly the arguments, in their order; None if there is none
+        for this handler."""
+        return self._decode if self._simple else None
+
     @cached_property
     def _decode_data(self) -> Callable[[Any], Any]:
         return codec.decoder_for(self._data)
@@ -223,6 +229,12 @@ class CallBinder:
             self._record = codec.record_type("Arguments", fields, closed=True)
             self._ordered = codec.record_type("Arguments", fields, as_array=True, closed=True)
             self._in_order = codec.decoder_for(self._ordered)
+
+    @property
+    def direct(self) -> Callable[[Any], Any] | None:
+        """The decoder of positional arguments, which has them in their order; None if there is none for this
+        method."""
+        return self._in_order if self._fast else None
 
     @cached_property
     def _by_name(self) -> Callable[[Any], Any]:

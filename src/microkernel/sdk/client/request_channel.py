@@ -20,8 +20,11 @@ Answer = Callable[[Response], object]
 class RequestChannel(ABC):
     """Base of a ``sdk.client.channel.Channel``: emits with credit, replies, and requests with their answers.
 
-    A subclass writes frames and reads messages, which it passes to ``_handle``.
+    A subclass writes frames and reads messages, which it passes to ``_handle``. ``lane_descriptors`` are those of its
+    reply lanes, by number; without them, replies are sent by ``_write_to_lane`` only.
     """
+
+    lane_descriptors: tuple[int, ...] = ()
 
     def __init__(self) -> None:
         self._answers: dict[int, Answer] = {}

@@ -7,18 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import CallTimeout, InvalidArguments, KernelError
-from microkernel.sdk.binding.handlers import Handlers
+from microkernel.sdk.binding.handlers import HandlerBinding, Handlers, MethodBinding
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.client.buffers import BufferExchange
 from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.failures import failure_of
 from microkernel.sdk.process_copies import end_copy, page
-from microkernel.sdk.request_context import NO_SLOT, RequestContext
+from microkernel.sdk.request_context import NO_SLOT, RequestContext, current
 from microkernel.sdk.runtime.executor import InlineExecutor, Job, Pool, Tasks
-from microkernel.wire import codec, messages
+from microkernel.wire import codec, messages, native
 from microkernel.wire.failures import from_error
 from microkernel.wire.secrets import Secrets
 
@@ -208,6 +209,19 @@ class Dispatcher:
             self._channel.reply(messages.Response(message.reply_to, failure=failure), -1)
         self._channel.send(messages.Rejected(message.seq, failure))
 
+    def settle(self, message: messages.Deliver | messages.Invoke, value: Any, error: BaseException | None) -> None:
+        """Finish what the native core has run and does not finish itself: a job that raised, or one whose value needs
+        more than to be encoded. Called in the job's context."""
+        finish = self._delivered if isinstance(message, messages.Deliver) else self._returned
+        Job(current.get(), _outcome, (value, error), {}, partial(finish, message), is_async=False).run_here(0)
+
+    def answer(self, message: messages.Invoke, value: Any, payload: bytes) -> None:
+        """Send the value of a method that the native core has run and encoded."""
+        if len(payload) > codec.MAX_PAYLOAD:
+            self.settle(message, value, None)
+        else:
+            self._channel.reply(messages.Response(message.id, codec.Raw(payload)), message.lane)
+
     def _invoke(self, message: messages.Invoke) -> None:
         if self.stop is not None and not self._is_waited_for(message):
             self._after_stop.append(message)
@@ -261,6 +275,19 @@ class Dispatcher:
         job.work.cancel_requested = True
         if job.task is not None:
             job.task.cancel()
+
+
+def _outcome(value: Any, error: BaseException | None) -> Any:
+    if error is not None:
+        raise error
+    return value
+
+
+# Runs messages as ``Dispatcher.handle`` does; None without the native core.
+NATIVE_RUNNER = native.make(
+    "MessageRunner", messages.Deliver, messages.Invoke, HandlerBinding, MethodBinding, InlineExecutor, RequestContext,
+    current, CoroutineType, codec.encode_value, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
+)  # fmt: skip
 
 
 def _failure(reason: str) -> messages.Failure:

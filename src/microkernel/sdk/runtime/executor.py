@@ -45,9 +45,10 @@ class Job(Struct):
     def run(self, slot: int) -> None:
         """Run the job on this thread, in a copy of the context, so that changes of context variables do not outlive it.
         A coroutine function gets its own event loop."""
-        contextvars.copy_context().run(self._run, slot)
+        contextvars.copy_context().run(self.run_here, slot)
 
-    def _run(self, slot: int) -> None:
+    def run_here(self, slot: int) -> None:
+        """Run the job on this thread, in the present context."""
         self.work.slot = slot
         current.set(self.work)
         try:

@@ -18,6 +18,7 @@ from microkernel.sdk.client.channel import Channel, ChannelClosed
 from microkernel.sdk.process_copies import end_if_copy
 from microkernel.sdk.request_context import MAX_TIMEOUT, NO_SLOT, RequestContext
 from microkernel.sdk.runtime.asyncio_driver import LoopDriver
+from microkernel.sdk.runtime.dispatcher import NATIVE_RUNNER
 from microkernel.sdk.runtime.executor import POLL_SECONDS, InlineExecutor, Job, Pool, Tasks
 from microkernel.sdk.runtime.housekeeping import Chores
 from microkernel.sdk.runtime.instance import PluginInstance
@@ -118,8 +119,12 @@ class BlockingLoop(MainLoop):
     def serve(self) -> None:
         dispatcher, timers = self._instance.dispatcher, self._instance.timers
         while dispatcher.stop is None:
-            for message in dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None):
-                dispatcher.handle(message)
+            received = dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None)
+            if NATIVE_RUNNER is not None:
+                NATIVE_RUNNER.run(dispatcher, received)
+            else:
+                for message in received:
+                    dispatcher.handle(message)
             if timers.heap:
                 self._run_due_timers()
         executor = dispatcher.executor

@@ -1,0 +1,412 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False
+"""The hot paths of microkernel, compiled. See docs/decisions/0015 in its repository.
+
+Each function does what a Python function of microkernel does, for the usual case, and says so if the case is another:
+then nothing has happened yet, and the Python function does it. The types are microkernel's own; their slots are read at
+the offsets that their member descriptors name. Nothing here is an interface for others: ``INTERFACE`` changes with
+every change of what microkernel expects.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+INTERFACE = 1
+
+cdef extern from *:
+    """
+    #include <sched.h>
+    #include <structmember.h>
+    #include <sys/socket.h>
+    #include <time.h>
+
+    static double mkn_now(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    }
+
+    /* The offset of a slot that holds an object; -1 if this is not the descriptor of one. */
+    static Py_ssize_t mkn_offset(PyObject *descriptor) {
+        PyMemberDef *member;
+        if (!PyObject_TypeCheck(descriptor, &PyMemberDescr_Type)) return -1;
+        member = ((PyMemberDescrObject *)descriptor)->d_member;
+        if (member->type != T_OBJECT_EX || member->offset < (Py_ssize_t)sizeof(PyObject)) return -1;
+        return member->offset;
+    }
+    """
+    double mkn_now() noexcept nogil
+    Py_ssize_t mkn_offset(object)
+    ssize_t c_send "send"(int, const void*, size_t, int) nogil
+    ssize_t c_recv "recv"(int, void*, size_t, int) nogil
+    int sched_yield() nogil
+    int MSG_DONTWAIT
+    int MSG_NOSIGNAL
+
+cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
+    object PyContextVar_Set(object, object)
+    PyObject* PyDict_GetItemWithError(object, object) except? NULL
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+DEF DATAGRAM = 65536
+DEF HEAD = 4
+
+# Used only while the interpreter's lock is held, which none of the functions that use it releases.
+cdef char _room[DATAGRAM + 1]
+
+
+cdef Py_ssize_t offset_of(kind, str name) except -1:
+    cdef Py_ssize_t offset
+    if not isinstance(kind, type):
+        raise TypeError("not a class")
+    offset = mkn_offset(getattr(kind, name))
+    if offset < 0:
+        raise TypeError(f"{kind.__name__}.{name} is not a slot")
+    return offset
+
+
+cdef inline object slot(object owner, Py_ssize_t offset):
+    """Return the value of a slot. ``owner`` must be exactly of the type that the offset is of."""
+    cdef PyObject* value = (<PyObject**>((<char*><PyObject*>owner) + offset))[0]
+    if value is NULL:
+        raise AttributeError("an empty slot")
+    return <object>value
+
+
+# --- sending and receiving -------------------------------------------------------------------------------------------
+
+
+def send(int descriptor, bytes data not None):
+    """Return whether the datagram was sent."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    return c_send(descriptor, PyBytes_AS_STRING(data), size, MSG_DONTWAIT | MSG_NOSIGNAL) == size
+
+
+def receive(int descriptor):
+    """Return a datagram; empty at the end of the socket, None if none has arrived. Raises OSError."""
+    cdef ssize_t size = c_recv(descriptor, _room, sizeof(_room), MSG_DONTWAIT)
+    if size >= 0:
+        return PyBytes_FromStringAndSize(_room, size)
+    if errno == EAGAIN:
+        return None
+    raise OSError(errno, "receive")
+
+
+def poll(int descriptor, double window, bint yields):
+    """Return a datagram that arrives within the window, and the seconds that it took; empty if none does. The seconds
+    are negative if it was there at once."""
+    cdef double began, passed = -1.0
+    cdef ssize_t size = c_recv(descriptor, _room, sizeof(_room), MSG_DONTWAIT)
+    if size < 0:
+        began = mkn_now()
+        passed = 0.0
+        while size < 0 and passed < window:
+            if yields:
+                sched_yield()
+            size = c_recv(descriptor, _room, sizeof(_room), MSG_DONTWAIT)
+            passed = mkn_now() - began
+    return (PyBytes_FromStringAndSize(_room, size) if size > 0 else b""), passed
+
+
+# --- MessagePack -----------------------------------------------------------------------------------------------------
+
+
+cdef inline char* put_be(char* at, uint64_t value, int size) noexcept nogil:
+    cdef int i
+    for i in range(size):
+        at[i] = <char>(value >> (8 * (size - 1 - i)))
+    return at + size
+
+
+cdef inline char* put_uint(char* at, uint64_t value) noexcept nogil:
+    """Write an integer as msgspec does, in its shortest form; at most 9 bytes."""
+    if value < 0x80:
+        at[0] = <char>value
+        return at + 1
+    if value <= 0xFF:
+        at[0] = <char>0xCC
+        return put_be(at + 1, value, 1)
+    if value <= 0xFFFF:
+        at[0] = <char>0xCD
+        return put_be(at + 1, value, 2)
+    if value <= <uint64_t>0xFFFFFFFF:
+        at[0] = <char>0xCE
+        return put_be(at + 1, value, 4)
+    at[0] = <char>0xCF
+    return put_be(at + 1, value, 8)
+
+
+cdef inline uint64_t get_be(const unsigned char* at, int size) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(size):
+        value = (value << 8) | at[i]
+    return value
+
+
+cdef const unsigned char* get_uint(const unsigned char* at, const unsigned char* end, uint64_t* value) noexcept nogil:
+    """Read an unsigned integer. Return what follows it; NULL if it is something else or does not end before ``end``."""
+    cdef int size
+    if at >= end:
+        return NULL
+    if at[0] < 0x80:
+        value[0] = at[0]
+        return at + 1
+    if at[0] < 0xCC or at[0] > 0xCF:
+        return NULL
+    size = 1 << (at[0] - 0xCC)
+    if end - at < 1 + size:
+        return NULL
+    value[0] = get_be(at + 1, size)
+    return at + 1 + size
+
+
+cdef Py_ssize_t width_of(const unsigned char* at, const unsigned char* end) noexcept nogil:
+    """Return the bytes of a scalar, a text or bytes; 0 if it is something else or does not end before ``end``."""
+    cdef Py_ssize_t left = end - at, size
+    cdef unsigned char first
+    if left < 1:
+        return 0
+    first = at[0]
+    if first < 0x80 or first >= 0xE0 or first == 0xC0 or first == 0xC2 or first == 0xC3:
+        size = 1
+    elif 0xA0 <= first < 0xC0:
+        size = 1 + (first & 0x1F)
+    elif first == 0xC4 or first == 0xD9:
+        size = 2 + at[1] if left > 1 else 0
+    elif first == 0xC5 or first == 0xDA:
+        size = 3 + <Py_ssize_t>get_be(at + 1, 2) if left > 2 else 0
+    elif first == 0xCC or first == 0xD0:
+        size = 2
+    elif first == 0xCD or first == 0xD1:
+        size = 3
+    elif first == 0xCE or first == 0xD2 or first == 0xCA:
+        size = 5
+    elif first == 0xCF or first == 0xD3 or first == 0xCB:
+        size = 9
+    elif first == 0x90 or first == 0x80:
+        size = 1  # an empty list or dict
+    else:
+        return 0
+    return size if size <= left else 0
+
+
+# --- replies ---------------------------------------------------------------------------------------------------------
+
+DEF REPLY_HEAD = HEAD + 3 + 9
+DEF REPLY_TAIL = 4
+
+
+def pack_reply(uint64_t id, bytes value not None, bint emitted):
+    """Return the frame of a reply with a value, for a reply lane; None if it is too long for one datagram."""
+    cdef char* at
+    if PyBytes_GET_SIZE(value) > DATAGRAM - REPLY_HEAD - REPLY_TAIL:
+        return None
+    at = write_reply(_room, id, value, emitted)
+    return PyBytes_FromStringAndSize(_room, at - _room)
+
+
+cdef char* write_reply(char* room, uint64_t id, bytes value, bint emitted) noexcept:
+    cdef char* at = room + HEAD
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    at[0] = <char>0x91
+    at[1] = <char>0x97
+    at[2] = 3
+    at = put_uint(at + 3, id)
+    memcpy(at, PyBytes_AS_STRING(value), size)
+    at += size
+    at[0] = <char>0xC0
+    at[1] = <char>(0xC3 if emitted else 0xC2)
+    at[2] = <char>0x90
+    at[3] = <char>0xC2
+    at += 4
+    put_be(room, at - room - HEAD, HEAD)
+    return at
+
+
+def read_reply(bytes datagram not None):
+    """Return the id and the encoded value of the one plain reply that a datagram is: without a failure, attachments,
+    or earlier events. None if it is anything else, valid or not."""
+    cdef const unsigned char* start = <const unsigned char*>PyBytes_AS_STRING(datagram)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(datagram), width
+    cdef const unsigned char* end = start + size
+    cdef const unsigned char* at
+    cdef uint64_t id = 0
+    if size < HEAD + 9 or size > DATAGRAM or get_be(start, HEAD) != <uint64_t>(size - HEAD):
+        return None
+    at = start + HEAD
+    if at[0] != 0x91 or at[1] != 0x97 or at[2] != 3:
+        return None
+    at = get_uint(at + 3, end, &id)
+    if at is NULL or id > <uint64_t>0x7FFFFFFFFFFFFFFF:
+        return None
+    width = width_of(at, end)
+    if not width or end - at - width != 4 or (at[0] >= 0xA0 and (at[0] < 0xC0 or at[0] >= 0xD9) and at[0] <= 0xDB):
+        return None  # also a text, whose encoding is to be checked
+    if at[width] != 0xC0 or at[width + 1] != 0xC2 or at[width + 2] != 0x90 or at[width + 3] != 0xC2:
+        return None
+    return id, PyBytes_FromStringAndSize(<const char*>at, width)
+
+
+# --- handlers and methods --------------------------------------------------------------------------------------------
+
+
+cdef class MessageRunner:
+    """Runs events and calls on the thread of the caller, as ``Dispatcher.handle`` does.
+
+    What it does not run itself, it passes to ``dispatcher.handle``: events and calls with attachments, of async
+    functions, with arguments that do not fit, after their deadline, during a stop.
+    """
+
+    cdef object deliver, invoke, inline, context, current, coroutine, encode, values_of
+    cdef const unsigned char[:] page
+    cdef Py_ssize_t d_seq, d_handler, d_event, d_reply_to, d_deadline, d_shares
+    cdef Py_ssize_t i_id, i_method, i_args, i_kwargs, i_deadline, i_chain, i_lane, i_shares
+    cdef Py_ssize_t h_function, h_decode, m_function, m_decode
+    cdef object handler_binding, method_binding
+    cdef double flush_after
+    cdef Py_ssize_t flush_count
+
+    def __init__(
+        self, deliver, invoke, handler_binding, method_binding, inline, context, current,
+        coroutine, encode, values_of, page, double flush_after, Py_ssize_t flush_count
+    ):
+        self.deliver, self.invoke, self.inline, self.context = deliver, invoke, inline, context
+        self.handler_binding, self.method_binding = handler_binding, method_binding
+        self.current, self.coroutine, self.encode, self.values_of = current, coroutine, encode, values_of
+        self.page = page
+        self.flush_after, self.flush_count = flush_after, flush_count
+        self.d_seq, self.d_handler = offset_of(deliver, "seq"), offset_of(deliver, "handler")
+        self.d_event, self.d_reply_to = offset_of(deliver, "event"), offset_of(deliver, "reply_to")
+        self.d_deadline, self.d_shares = offset_of(deliver, "deadline"), offset_of(deliver, "shares")
+        self.i_id, self.i_method = offset_of(invoke, "id"), offset_of(invoke, "method")
+        self.i_args, self.i_kwargs = offset_of(invoke, "args"), offset_of(invoke, "kwargs")
+        self.i_deadline, self.i_chain = offset_of(invoke, "deadline"), offset_of(invoke, "chain")
+        self.i_lane, self.i_shares = offset_of(invoke, "lane"), offset_of(invoke, "shares")
+        self.h_function, self.h_decode = offset_of(handler_binding, "function"), offset_of(handler_binding, "decode")
+        self.m_function, self.m_decode = offset_of(method_binding, "function"), offset_of(method_binding, "decode")
+
+    def run(self, dispatcher, received):
+        """Handle messages in their order."""
+        for message in received:
+            if type(message) is self.deliver:
+                if not self.run_event(dispatcher, message):
+                    dispatcher.handle(message)
+            elif type(message) is self.invoke:
+                if not self.run_call(dispatcher, message):
+                    dispatcher.handle(message)
+            else:
+                dispatcher.handle(message)
+
+    cdef object call(self, object dispatcher, object message, object function, tuple args, object work):
+        """Call a function of the plugin in a copy of the context. Return its value, and whether that is all."""
+        cdef object context = PyContext_CopyCurrent()
+        cdef object value = None
+        cdef bint whole = False
+        PyContext_Enter(context)
+        try:
+            PyContextVar_Set(self.current, work)
+            try:
+                value = function(*args)
+            except BaseException as error:
+                dispatcher.settle(message, None, error)
+            else:
+                if type(value) is self.coroutine or not self.page[0]:
+                    dispatcher.settle(message, value, None)
+                else:
+                    whole = True
+        finally:
+            PyContext_Exit(context)
+        return value, whole
+
+    cdef bint run_event(self, object dispatcher, object message) except -1:
+        cdef PyObject* found
+        cdef object binding, decode, work, value
+        cdef tuple args
+        cdef list done
+        if dispatcher.stop is not None or type(dispatcher.executor) is not self.inline:
+            return False
+        if mkn_now() - <double>dispatcher._last_receive > self.flush_after:
+            return False
+        if slot(message, self.d_shares) != () or slot(message, self.d_reply_to) != 0:
+            return False
+        found = PyDict_GetItemWithError(dispatcher._handlers.by_number, slot(message, self.d_handler))
+        if found is NULL:
+            return False
+        binding = <object>found
+        if type(binding) is not self.handler_binding:
+            return False
+        decode = slot(binding, self.h_decode)
+        if decode is None:
+            return False
+        try:
+            args = self.values_of(decode(slot(message, self.d_event)).data)
+        except Exception:
+            return False  # the Python path finds the reason
+        work = self.context(slot(message, self.d_seq), slot(message, self.d_deadline), [], 0)
+        value, whole = self.call(dispatcher, message, slot(binding, self.h_function), args, work)
+        if whole:
+            done = dispatcher._done
+            done.append(slot(message, self.d_seq))
+            if len(done) >= self.flush_count:
+                dispatcher.flush()
+        return True
+
+    cdef bint run_call(self, object dispatcher, object message) except -1:
+        cdef PyObject* found
+        cdef object binding, decode, work, value, payload
+        cdef tuple args
+        if dispatcher.stop is not None or type(dispatcher.executor) is not self.inline:
+            return False
+        if slot(message, self.i_shares) != () or mkn_now() >= <double>slot(message, self.i_deadline):
+            return False
+        found = PyDict_GetItemWithError(dispatcher._handlers.methods, slot(message, self.i_method))
+        if found is NULL:
+            return False
+        binding = <object>found
+        if type(binding) is not self.method_binding:
+            return False
+        decode = slot(binding, self.m_decode)
+        if decode is None or bytes(slot(message, self.i_kwargs)) != b"\x80":
+            return False
+        try:
+            args = self.values_of(decode(slot(message, self.i_args)))
+        except Exception:
+            return False
+        if dispatcher._done or dispatcher._sharing.ended:
+            dispatcher.flush()
+        work = self.context(slot(message, self.i_id), slot(message, self.i_deadline), slot(message, self.i_chain), 0)
+        value, whole = self.call(dispatcher, message, slot(binding, self.m_function), args, work)
+        if whole:
+            try:
+                payload = self.encode(value)
+            except Exception:
+                payload = None
+            self.answer(dispatcher, message, value, payload)
+        return True
+
+    cdef object answer(self, object dispatcher, object message, object value, object payload):
+        """Send the reply on its lane if that is possible at once, otherwise by ``dispatcher``."""
+        cdef object channel, lane = slot(message, self.i_lane)
+        cdef char* end
+        cdef bint emitted
+        cdef tuple lanes
+        cdef long number = lane
+        if type(payload) is not bytes:
+            dispatcher.settle(message, value, None)  # finds the reason, or attaches
+            return
+        channel = dispatcher._channel
+        lanes = channel.lane_descriptors if number >= 0 else ()
+        if 0 <= number < len(lanes) and PyBytes_GET_SIZE(payload) <= DATAGRAM - REPLY_HEAD - REPLY_TAIL:
+            emitted = channel._has_emitted
+            end = write_reply(_room, slot(message, self.i_id), payload, emitted)
+            if c_send(lanes[number], _room, end - _room, MSG_DONTWAIT | MSG_NOSIGNAL) == end - _room:
+                if emitted:
+                    channel._has_emitted = False
+                return
+        dispatcher.answer(message, value, payload)
