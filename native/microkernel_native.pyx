@@ -410,3 +410,177 @@ cdef class MessageRunner:
                     channel._has_emitted = False
                 return
         dispatcher.answer(message, value, payload)
+
+
+# --- calls of the embedding program ----------------------------------------------------------------------------------
+
+DEF LARGEST_CALL = 8192
+
+
+cdef class CallPath:
+    """Calls of the embedding program to a plugin at `process` that is idle or nearly so: from the tables of the kernel
+    to the socket of the worker, and out of the tables again.
+
+    It changes the tables as ``CallRouter.call``, ``Mailbox.put``, ``Mailbox.take`` and ``CallTable.complete`` do, one
+    after the other, and holds the lock of the channel meanwhile.
+    """
+
+    cdef object call_type, pending_type, delivery_type, raw, encode, check_topic, current
+    cdef double max_timeout
+    cdef Py_ssize_t p_call, p_target, p_delivery, p_caller, p_timer, d_seq, c_shares
+
+    def __init__(
+        self, call_type, pending_type, delivery_type, raw, encode, check_topic, current,
+        double max_timeout
+    ):
+        self.call_type, self.pending_type, self.delivery_type = call_type, pending_type, delivery_type
+        self.raw, self.encode, self.check_topic, self.current = raw, encode, check_topic, current
+        self.max_timeout = max_timeout
+        self.p_call, self.p_target = offset_of(pending_type, "call"), offset_of(pending_type, "target")
+        self.p_delivery, self.p_caller = offset_of(pending_type, "delivery"), offset_of(pending_type, "caller")
+        self.p_timer = offset_of(pending_type, "cancel_timer")
+        self.d_seq = offset_of(delivery_type, "seq")
+        self.c_shares = offset_of(call_type, "shares")
+
+    def send(self, core, str target not None, timeout, tuple args not None, dict kwargs not None):
+        """Send a call. Return the Call, its id, and the lane to wait on; None if nothing was done."""
+        cdef double now, deadline, around
+        cdef object found, record, mailbox, channel, lane, encoded, named, lock, instance
+        cdef str name, method
+        if type(timeout) is not float and type(timeout) is not int:
+            return None
+        found = target.partition(".")
+        name, method = found[0], found[2]
+        record = core.registry.find(name)
+        if record is None or record.state != "active" or method not in record.methods:
+            return None
+        instance = record.instance
+        if instance is None or instance.disconnected:
+            return None
+        channel = getattr(instance.runner, "native_channel", None)
+        mailbox = record.mailbox
+        if channel is None:
+            return None
+        try:
+            self.check_topic(target)
+            encoded = self.encode(args) if args else b"\x90"
+            named = self.encode(kwargs) if kwargs else b"\x80"
+        except Exception:
+            return None  # the Python path raises the error
+        if len(encoded) + len(named) + len(target) > LARGEST_CALL:
+            return None
+        now = mkn_now()
+        deadline = now + min(<double>timeout, self.max_timeout)
+        around = self.current.get().deadline
+        if around and around < deadline:
+            deadline = around
+        lane = instance.runner.lane()
+        if lane is None:
+            return None
+        lock = channel._pumping
+        if not lock.acquire(False):
+            lane.release()
+            return None
+        try:
+            if not self.is_open(record, instance, mailbox, channel):
+                lane.release()
+                return None
+            if not instance.watched:
+                instance.owner.on_activity(instance)
+            found = self.register(core, record, mailbox, channel, lane, target, method, encoded, named, deadline, now)
+        finally:
+            lock.release()
+        if channel._pump_again or mailbox.waiting:
+            channel.pump()
+        return found
+
+    cdef bint is_open(self, object record, object instance, object mailbox, object channel) except -1:
+        """Return whether a call can be sent at once, before nothing else, and counts as a single slot."""
+        cdef object flight = mailbox._flight, down = channel._down, incoming = record.incoming
+        if mailbox.paused or mailbox.consumer is not instance or instance.disconnected:
+            return False
+        if mailbox.waiting or mailbox._taken or mailbox._large or incoming._large:
+            return False
+        if len(incoming) >= mailbox.capacity or len(flight) >= mailbox._most or mailbox._alone in flight:
+            return False
+        return not (channel._control or down.unsent or down.closed)
+
+    cdef object register(
+        self, object core, object record, object mailbox, object channel, object lane, str target, str method,
+        bytes encoded, bytes named, double deadline, double now
+    ):
+        cdef object calls = core.calls, flight = mailbox._flight, counts = record.counts
+        cdef object call, delivery, pending, id = next(calls._ids), seq
+        cdef int descriptor = channel._down_socket.fileno()
+        cdef Py_ssize_t size, text_size
+        cdef const char* text = PyUnicode_AsUTF8AndSize(method, &text_size)
+        cdef uint64_t number = id, bits
+        cdef long index = lane.index
+        cdef char* at
+        call = self.call_type(0, target, self.raw(encoded), self.raw(named), deadline)
+        delivery = self.delivery_type(id, call, method, lane)
+        seq = slot(delivery, self.d_seq)
+        pending = self.pending_type(id, None, record, call, method, lane.answer, delivery)
+        calls.pending[id] = pending
+        record.incoming[id] = delivery
+        counts.calls += 1
+        if not flight:
+            mailbox.progress = now
+        flight[seq] = delivery
+
+        # [[14, id, method, args, kwargs, deadline, [], lane, []]]
+        at = _room + HEAD
+        at[0] = <char>0x91
+        at[1] = <char>0x99
+        at[2] = 14
+        at = put_uint(at + 3, number)
+        if text_size < 32:
+            at[0] = <char>(0xA0 | text_size)
+            at += 1
+        else:
+            at[0] = <char>0xD9
+            at[1] = <char>text_size
+            at += 2
+        memcpy(at, text, text_size)
+        at += text_size
+        size = PyBytes_GET_SIZE(encoded)
+        memcpy(at, PyBytes_AS_STRING(encoded), size)
+        at += size
+        size = PyBytes_GET_SIZE(named)
+        memcpy(at, PyBytes_AS_STRING(named), size)
+        at += size
+        at[0] = <char>0xCB
+        memcpy(&bits, &deadline, 8)
+        at = put_be(at + 1, bits, 8)
+        at[0] = <char>0x90
+        at = put_uint(at + 1, index)
+        at[0] = <char>0x90
+        at += 1
+        put_be(_room, at - _room - HEAD, HEAD)
+        if c_send(descriptor, _room, at - _room, MSG_DONTWAIT | MSG_NOSIGNAL) != at - _room:
+            flight.pop(seq, None)
+            mailbox.waiting.append(delivery)  # the Python path sends it when there is room, or finds the channel closed
+        return call, id, lane
+
+    def collect(self, calls, id):
+        """Take a call that its caller has the reply of out of the tables. Return whether that was possible."""
+        cdef object pending, target, delivery, call, mailbox
+        pending = calls.pending.get(id)
+        if type(pending) is not self.pending_type or slot(pending, self.p_timer) is not None:
+            return False
+        call, target = slot(pending, self.p_call), slot(pending, self.p_target)
+        delivery = slot(pending, self.p_delivery)
+        if type(delivery) is not self.delivery_type or slot(pending, self.p_caller) is not None:
+            return False
+        mailbox = target.mailbox
+        if slot(call, self.c_shares) != () or target.incoming._large or mailbox._large:
+            return False
+        if mailbox.waiting or mailbox.blocked_sends._waiting:
+            return False
+        pending.is_answered = True
+        delivery.is_answered = True
+        if target.incoming.pop(id, None) is not None:
+            mailbox.progress = mkn_now()
+            mailbox._flight.pop(slot(delivery, self.d_seq), None)
+        calls.pending.pop(id, None)
+        return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast, overload
 
-from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, route, value_of
+from microkernel.embedder.calls import NATIVE_CALLS, FutureWaiter, Waiter, call_message, route, value_of
 from microkernel.embedder.event_stream import EventStream
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
@@ -35,7 +35,7 @@ from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.messaging.event_bus import ON_EMBEDDER_THREAD
 from microkernel.kernel.operations.reload import ReloadReport
-from microkernel.kernel.ports import Availability
+from microkernel.kernel.ports import Availability, ReplyLane
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.kernel.routing.call_table import COLLECTED
 from microkernel.kernel.runtime.clock import SystemClock
@@ -308,13 +308,17 @@ class Kernel:
         PayloadTooLarge.
         """
         core = self.core
-        message = call_message(target, timeout, args, kwargs, self._embedder.shared)
-        waiter = core.router.lane_to(target) or Waiter()
-        try:
-            pending = route(core, message, waiter)
-        except BaseException:
-            waiter.release()
-            raise
+        waiter: Waiter | ReplyLane
+        if NATIVE_CALLS is not None and (sent := NATIVE_CALLS.send(core, target, timeout, args, kwargs)):
+            message, pending, waiter = sent
+        else:
+            message = call_message(target, timeout, args, kwargs, self._embedder.shared)
+            waiter = core.router.lane_to(target) or Waiter()
+            try:
+                pending = route(core, message, waiter)
+            except BaseException:
+                waiter.release()
+                raise
         try:
             reply = waiter.wait(pending, message.deadline)
         except BaseException:
@@ -323,7 +327,8 @@ class Kernel:
         if reply is None:
             core.calls.abandon(pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
-        core.calls.complete(pending, COLLECTED)
+        if NATIVE_CALLS is None or not NATIVE_CALLS.collect(core.calls, pending):
+            core.calls.complete(pending, COLLECTED)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     @overload

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
+from microkernel.kernel.messaging.delivery import CallDelivery
 from microkernel.kernel.ports import ReplyLane
+from microkernel.kernel.routing.call_table import PendingCall
 from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.buffer import attachment_of
-from microkernel.sdk.request_context import deadline_in
-from microkernel.wire import codec, messages
+from microkernel.sdk.request_context import MAX_TIMEOUT, current, deadline_in
+from microkernel.wire import codec, messages, native
 from microkernel.wire.failures import unwrap_reply
 from microkernel.wire.nonblocking_io import MAX_WAIT
 from microkernel.wire.topics import check_topic
@@ -77,6 +79,14 @@ def call_message(
     if shares:
         shares = shared.sent(shares)
     return messages.Call(0, check_topic(target), first, named, deadline_in(timeout), shares=shares)
+
+
+# Sends calls, and takes them out of the tables, as ``call_message``, ``route`` and ``CallTable.complete`` do; None
+# without the native core.
+NATIVE_CALLS = native.make(
+    "CallPath", messages.Call, PendingCall, CallDelivery, codec.Raw, codec.encode_message, check_topic,
+    current, MAX_TIMEOUT,
+)  # fmt: skip
 
 
 def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | ReplyLane) -> int:

@@ -25,6 +25,8 @@ from microkernel.wire.messages import Load
 class ProcessRunner(WorkerRunner):
     """Runs an instance in a worker that can map shared buffers."""
 
+    _is_read_natively = True
+
     def __init__(
         self,
         load: Load,

@@ -213,8 +213,6 @@ KNOWN_TYPES = frozenset({
     tuple, set, frozenset, msgspec.Raw, msgspec.msgpack.Ext, type(None), type(UNSET),
 })  # fmt: skip
 DECODE_FAILURES = _DECODE_FAILURES
-# The C encoder behind ``encode``: without a limit, and with its own exceptions.
-encode_value: Callable[[Any], bytes] = _encoder.encode
 # The bare C encoder, for data that is known to be plain.
 encode_message: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 

@@ -45,6 +45,11 @@ class Reader:
         self._kept = bytearray()
         self._wanted = 0
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._kept)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Add received bytes. Return the bodies that are complete."""
         size = len(data) - HEAD

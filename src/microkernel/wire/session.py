@@ -133,6 +133,11 @@ class ReplyReader:
     def __init__(self) -> None:
         self._reader = frames.Reader(frames.DATAGRAM - frames.HEAD)
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return self._reader.is_partial
+
     def receive(self, data: bytes) -> list[Response]:
         """Return the replies in a datagram. Raises ProtocolError for bytes that are not Replies."""
         try:

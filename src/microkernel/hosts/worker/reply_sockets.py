@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
+from microkernel.wire.codec import Raw
 from microkernel.wire.failures import OF_REPLIES, as_reported
 from microkernel.wire.messages import Response
 from microkernel.wire.nonblocking_io import MAX_WAIT, AdaptiveSpin
@@ -49,6 +50,7 @@ class ReplySocket:
         "_handed",
         "_malformed",
         "_reactor",
+        "_read",
         "_reader",
         "_received",
         "_socket",
@@ -71,7 +73,9 @@ class ReplySocket:
         malformed: Callable[[KernelError], object],
         drain: Callable[[Callable[[], object]], object],
         spin: AdaptiveSpin,
+        read: Callable[[bytes], tuple[int, bytes] | None] | None = None,
     ) -> None:
+        """``read`` returns the id and the value of a plain reply, None for any other datagram."""
         self.index = index
         self.owner = owner
         self._socket = end
@@ -84,6 +88,7 @@ class ReplySocket:
         # Whether a caller has the lane: until it has its reply, or releases the lane.
         self._taken = False
         self._watched = self._closed = False
+        self._read = read
         self._reader = ReplyReader()
         self._timeout = 0.0
         self._handed: SimpleQueue[Response] = SimpleQueue()
@@ -230,6 +235,8 @@ class ReplySocket:
             return b""
 
     def _replies(self, data: bytes | None) -> list[Response]:
+        if self._read is not None and data and not self._reader.is_partial and (plain := self._read(data)):
+            return [Response(plain[0], Raw(plain[1]))]
         try:
             replies = self._reader.receive(data) if data else []
             for reply in replies:

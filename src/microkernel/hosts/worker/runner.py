@@ -27,6 +27,7 @@ from microkernel.hosts.worker.socket_pairs import blocking_pair
 from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.ports import Audit, Exit, InstanceEvents, MessageSource, Reactor
+from microkernel.wire import native
 from microkernel.wire.messages import Load, Message, Stop
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.texts import path_to_text
@@ -44,6 +45,9 @@ class WorkerRunner:
 
     # Seconds for which a list of all plugins reuses the last measurement.
     _statistics_max_age = 1.0
+    # Whether the native core may read its frames. Those of a confined worker are hostile, and only Python code reads
+    # them.
+    _is_read_natively = False
 
     def __init__(
         self,
@@ -78,9 +82,11 @@ class WorkerRunner:
         self._reply_pairs = endpoints.lanes
         self._free: deque[ReplySocket] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
+        self.native_channel = self._channel if self._is_read_natively else None
         spin = AdaptiveSpin(SPIN_SECONDS, yields=True)
+        read = native.core.read_reply if native.core is not None and self._is_read_natively else None
         self._reply_sockets = [
-            ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, spin)
+            ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, spin, read)
             for i, (ours, _) in enumerate(self._reply_pairs)
         ]
         self._free.extend(self._reply_sockets)

@@ -212,7 +212,7 @@ class Dispatcher:
     def settle(self, message: messages.Deliver | messages.Invoke, value: Any, error: BaseException | None) -> None:
         """Finish what the native core has run and does not finish itself: a job that raised, or one whose value needs
         more than to be encoded. Called in the job's context."""
-        finish = self._delivered if isinstance(message, messages.Deliver) else self._returned
+        finish: Any = self._delivered if isinstance(message, messages.Deliver) else self._returned
         Job(current.get(), _outcome, (value, error), {}, partial(finish, message), is_async=False).run_here(0)
 
     def answer(self, message: messages.Invoke, value: Any, payload: bytes) -> None:
@@ -286,7 +286,7 @@ def _outcome(value: Any, error: BaseException | None) -> Any:
 # Runs messages as ``Dispatcher.handle`` does; None without the native core.
 NATIVE_RUNNER = native.make(
     "MessageRunner", messages.Deliver, messages.Invoke, HandlerBinding, MethodBinding, InlineExecutor, RequestContext,
-    current, CoroutineType, codec.encode_value, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
+    current, CoroutineType, codec.encode_message, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
 )  # fmt: skip
 
 
