@@ -263,7 +263,7 @@ cdef class MessageRunner:
     functions, with arguments that do not fit, after their deadline, during a stop.
     """
 
-    cdef object deliver, invoke, inline, context, current, coroutine, encode, values_of
+    cdef object deliver, invoke, inline, job, context, current, coroutine, encode, values_of
     cdef const unsigned char[:] page
     cdef Py_ssize_t d_seq, d_handler, d_event, d_reply_to, d_deadline, d_shares
     cdef Py_ssize_t i_id, i_method, i_args, i_kwargs, i_deadline, i_chain, i_lane, i_shares
@@ -273,10 +273,10 @@ cdef class MessageRunner:
     cdef Py_ssize_t flush_count
 
     def __init__(
-        self, deliver, invoke, handler_binding, method_binding, inline, context, current,
+        self, deliver, invoke, handler_binding, method_binding, inline, job, context, current,
         coroutine, encode, values_of, page, double flush_after, Py_ssize_t flush_count
     ):
-        self.deliver, self.invoke, self.inline, self.context = deliver, invoke, inline, context
+        self.deliver, self.invoke, self.inline, self.job, self.context = deliver, invoke, inline, job, context
         self.handler_binding, self.method_binding = handler_binding, method_binding
         self.current, self.coroutine, self.encode, self.values_of = current, coroutine, encode, values_of
         self.page = page
@@ -381,8 +381,13 @@ cdef class MessageRunner:
         if dispatcher._done or dispatcher._sharing.ended:
             dispatcher.flush()
         work = self.context(slot(message, self.i_id), slot(message, self.i_deadline), slot(message, self.i_chain), 0)
+        # A Cancel finds the job there: functions poll for it.
+        dispatcher._calls[slot(message, self.i_id)] = self.job(
+            work, slot(binding, self.m_function), args, {}, None, False
+        )
         value, whole = self.call(dispatcher, message, slot(binding, self.m_function), args, work)
         if whole:
+            dispatcher._calls.pop(slot(message, self.i_id), None)
             try:
                 payload = self.encode(value)
             except Exception:
@@ -583,4 +588,145 @@ cdef class CallPath:
             mailbox.progress = mkn_now()
             mailbox._flight.pop(slot(delivery, self.d_seq), None)
         calls.pending.pop(id, None)
+        return True
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+cdef inline Py_ssize_t text_width(Py_ssize_t size) noexcept nogil:
+    """Return the bytes of a text with its head; it must have less than 64 KiB."""
+    return size + (1 if size < 32 else 2 if size < 256 else 3)
+
+
+cdef inline char* put_text(char* at, const char* text, Py_ssize_t size) noexcept nogil:
+    if size < 32:
+        at[0] = <char>(0xA0 | size)
+        at += 1
+    elif size < 256:
+        at[0] = <char>0xD9
+        at = put_be(at + 1, size, 1)
+    else:
+        at[0] = <char>0xDA
+        at = put_be(at + 1, size, 2)
+    memcpy(at, text, size)
+    return at + size
+
+
+def pack_event(uint64_t id, str topic not None, str source not None, double time, data):
+    """Return an encoded Envelope; None for texts of 64 KiB or more."""
+    cdef Py_ssize_t topic_size, source_size, size
+    cdef const char* topic_text = PyUnicode_AsUTF8AndSize(topic, &topic_size)
+    cdef const char* source_text = PyUnicode_AsUTF8AndSize(source, &source_size)
+    cdef const unsigned char[:] payload = data
+    cdef uint64_t bits
+    cdef bytes packed
+    cdef char* at
+    if topic_size > 0xFFFF or source_size > 0xFFFF:
+        return None
+    size = uint_width(id) + text_width(topic_size) + text_width(source_size) + 10 + payload.shape[0]
+    packed = PyBytes_FromStringAndSize(NULL, size)
+    at = PyBytes_AS_STRING(packed)
+    at[0] = <char>0x95
+    at = put_uint(at + 1, id)
+    at = put_text(at, topic_text, topic_size)
+    at = put_text(at, source_text, source_size)
+    at[0] = <char>0xCB
+    memcpy(&bits, &time, 8)
+    at = put_be(at + 1, bits, 8)
+    if payload.shape[0]:
+        memcpy(at, &payload[0], payload.shape[0])
+    return packed
+
+
+cdef inline Py_ssize_t uint_width(uint64_t value) noexcept nogil:
+    if value < 0x80:
+        return 1
+    if value <= 0xFF:
+        return 2
+    if value <= 0xFFFF:
+        return 3
+    return 5 if value <= <uint64_t>0xFFFFFFFF else 9
+
+
+cdef class EventPath:
+    """Events from an emitter to mailboxes, as ``EventBus.emit``, ``Mailbox.accept`` and ``Mailbox.put`` do."""
+
+    cdef object delivery, raw
+    cdef object subscription, mailbox
+    cdef Py_ssize_t s_once, s_inline, s_receiver
+    cdef Py_ssize_t m_waiting, m_taken, m_flight, m_large, m_admits, m_blocked, m_bell, m_pump
+    cdef Py_ssize_t slot_bytes, batch
+
+    def __init__(self, delivery, subscription, mailbox, raw, Py_ssize_t slot_bytes, Py_ssize_t batch):
+        self.delivery, self.subscription, self.mailbox, self.raw = delivery, subscription, mailbox, raw
+        self.slot_bytes, self.batch = slot_bytes, batch
+        self.s_once, self.s_inline = offset_of(subscription, "once"), offset_of(subscription, "inline")
+        self.s_receiver = offset_of(subscription, "receiver")
+        self.m_waiting, self.m_taken = offset_of(mailbox, "waiting"), offset_of(mailbox, "_taken")
+        self.m_flight, self.m_large = offset_of(mailbox, "_flight"), offset_of(mailbox, "_large")
+        self.m_admits, self.m_blocked = offset_of(mailbox, "_admits"), offset_of(mailbox, "blocked_sends")
+        self.m_bell, self.m_pump = offset_of(mailbox, "bell"), offset_of(mailbox, "pump")
+
+    def emit(self, bus, str source not None, str topic not None, data, mode, on_settled):
+        """Deliver an event without attachments. Return False if nothing was done."""
+        cdef PyObject* found = PyDict_GetItemWithError(bus.topics.matches, topic)
+        cdef tuple matches
+        cdef object subscription, envelope, delivery
+        cdef list unsettled = None
+        cdef Py_ssize_t size
+        cdef bint direct = mode.direct
+        if found is NULL:
+            return False
+        matches = <tuple?><object>found
+        for subscription in matches:
+            if type(subscription) is not self.subscription or slot(subscription, self.s_once):
+                return False
+            if slot(subscription, self.s_inline) is not None:
+                return False
+        envelope = pack_event(next(bus._ids), topic, source, bus._wall(), data)
+        if envelope is None:
+            return False
+        size = PyBytes_GET_SIZE(envelope)
+        if size > self.slot_bytes:
+            return False
+        envelope = self.raw(envelope)
+        for subscription in matches:
+            delivery = self.delivery(subscription, topic, envelope, size)
+            if self.accept(slot(subscription, self.s_receiver).mailbox, delivery, direct):
+                continue
+            if bus._overflows(delivery, source):
+                continue
+            if not mode.waits:
+                bus.reject(delivery)
+            elif unsettled is None:
+                unsettled = [delivery]
+            else:
+                unsettled.append(delivery)
+        if unsettled is not None:
+            bus._wait_for_room(unsettled, source, on_settled)
+        elif on_settled is not None:
+            on_settled()
+        return True
+
+    cdef bint accept(self, object mailbox, object delivery, bint direct) except -1:
+        cdef object waiting, flight, bell
+        cdef Py_ssize_t count
+        if type(mailbox) is not self.mailbox:
+            return mailbox.accept(delivery, direct=direct)
+        waiting, flight = slot(mailbox, self.m_waiting), slot(mailbox, self.m_flight)
+        if slot(mailbox, self.m_large) or slot(mailbox, self.m_blocked)._waiting:
+            return mailbox.accept(delivery, direct=direct)
+        count = len(waiting) + len(slot(mailbox, self.m_taken)) + len(flight)
+        if count >= <Py_ssize_t>slot(mailbox, self.m_admits):
+            return False
+        try:
+            waiting.append(delivery)
+            if direct and (not flight or len(waiting) % self.batch == 0):
+                slot(mailbox, self.m_pump)()
+            else:
+                slot(mailbox, self.m_bell)()
+        except BaseException:
+            slot(mailbox, self.m_bell)()  # see Mailbox.put
+            raise
         return True

@@ -12,13 +12,14 @@ from itertools import count, islice
 
 from microkernel.errors import MailboxFull
 from microkernel.kernel.messaging.event_delivery import EventDelivery
-from microkernel.kernel.messaging.mailbox import BlockedSend, Mailbox
+from microkernel.kernel.messaging.mailbox import BATCH, BlockedSend, Mailbox
 from microkernel.kernel.messaging.mailbox_owner import overflow_policy
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.ports import Clock, Reactor
+from microkernel.wire import native
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Attachment, Envelope
-from microkernel.wire.slots import size_of
+from microkernel.wire.slots import SLOT_BYTES, size_of
 
 _FIRST = 64
 # How many deliveries may wait for room in one mailbox. A hundred workers together have as much credit.
@@ -50,6 +51,8 @@ ON_REACTOR_UNWAITING = EmitMode(direct=True, waits=False)
 # Any thread, for the kernel's own events.
 BY_KERNEL = EmitMode(direct=False, waits=False)
 
+# Delivers events as ``EventBus.emit`` does; None without the native core.
+NATIVE_EVENTS = native.make("EventPath", EventDelivery, TopicSubscription, Mailbox, Raw, SLOT_BYTES, BATCH)
 # Receives a delivery that cannot be handled, and the reason.
 DeadLetterSink = Callable[[EventDelivery, str], object]
 
@@ -87,6 +90,8 @@ class EventBus:
         all others have the event. With ``on_settled``, for the reactor's thread, return; it is called once for the
         whole event.
         """
+        if NATIVE_EVENTS is not None and not shares and NATIVE_EVENTS.emit(self, source, topic, data, mode, on_settled):
+            return
         event = Envelope(next(self._ids), topic, source, self._wall(), data)
         envelope: Raw | None = None  # made for the first subscriber that has a mailbox
         unsettled: list[EventDelivery] = []

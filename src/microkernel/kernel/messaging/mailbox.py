@@ -31,6 +31,25 @@ class Mailbox:
     ``put`` may be called on any thread, ``take`` on the thread that feeds the instance, the rest on the reactor's.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_admits",
+        "_alone",
+        "_flight",
+        "_large",
+        "_most",
+        "_pops",
+        "_taken",
+        "bell",
+        "blocked_sends",
+        "capacity",
+        "consumer",
+        "paused",
+        "progress",
+        "pump",
+        "waiting",
+    )  # fmt: skip
+
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._admits = capacity

@@ -285,8 +285,8 @@ def _outcome(value: Any, error: BaseException | None) -> Any:
 
 # Runs messages as ``Dispatcher.handle`` does; None without the native core.
 NATIVE_RUNNER = native.make(
-    "MessageRunner", messages.Deliver, messages.Invoke, HandlerBinding, MethodBinding, InlineExecutor, RequestContext,
-    current, CoroutineType, codec.encode_message, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
+    "MessageRunner", messages.Deliver, messages.Invoke, HandlerBinding, MethodBinding, InlineExecutor, Job,
+    RequestContext, current, CoroutineType, codec.encode_message, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
 )  # fmt: skip
 
 
