@@ -167,7 +167,8 @@ cdef const unsigned char* get_uint(const unsigned char* at, const unsigned char*
 
 
 cdef Py_ssize_t width_of(const unsigned char* at, const unsigned char* end) noexcept nogil:
-    """Return the bytes of a scalar, a text or bytes; 0 if it is something else or does not end before ``end``."""
+    """Return the bytes of a scalar, a text, bytes, or something empty; 0 if it is something else or does not end before
+    ``end``. The encoding of a text is not checked, as msgspec does not where it keeps a value encoded."""
     cdef Py_ssize_t left = end - at, size
     cdef unsigned char first
     if left < 1:
@@ -246,14 +247,17 @@ def read_reply(bytes datagram not None):
     if at is NULL or id > <uint64_t>0x7FFFFFFFFFFFFFFF:
         return None
     width = width_of(at, end)
-    if not width or end - at - width != 4 or (at[0] >= 0xA0 and (at[0] < 0xC0 or at[0] >= 0xD9) and at[0] <= 0xDB):
-        return None  # also a text, whose encoding is to be checked
+    if not width or end - at - width != 4:
+        return None
     if at[width] != 0xC0 or at[width + 1] != 0xC2 or at[width + 2] != 0x90 or at[width + 3] != 0xC2:
         return None
     return id, PyBytes_FromStringAndSize(<const char*>at, width)
 
 
 # --- handlers and methods --------------------------------------------------------------------------------------------
+
+
+cdef object _SETTLED = object()
 
 
 cdef class MessageRunner:
@@ -270,17 +274,17 @@ cdef class MessageRunner:
     cdef Py_ssize_t h_function, h_decode, m_function, m_decode
     cdef object handler_binding, method_binding
     cdef double flush_after
-    cdef Py_ssize_t flush_count
+    cdef Py_ssize_t flush_count, max_payload
 
     def __init__(
         self, deliver, invoke, handler_binding, method_binding, inline, job, context, current,
-        coroutine, encode, values_of, page, double flush_after, Py_ssize_t flush_count
+        coroutine, encode, values_of, page, double flush_after, Py_ssize_t flush_count, Py_ssize_t max_payload
     ):
         self.deliver, self.invoke, self.inline, self.job, self.context = deliver, invoke, inline, job, context
         self.handler_binding, self.method_binding = handler_binding, method_binding
         self.current, self.coroutine, self.encode, self.values_of = current, coroutine, encode, values_of
         self.page = page
-        self.flush_after, self.flush_count = flush_after, flush_count
+        self.flush_after, self.flush_count, self.max_payload = flush_after, flush_count, max_payload
         self.d_seq, self.d_handler = offset_of(deliver, "seq"), offset_of(deliver, "handler")
         self.d_event, self.d_reply_to = offset_of(deliver, "event"), offset_of(deliver, "reply_to")
         self.d_deadline, self.d_shares = offset_of(deliver, "deadline"), offset_of(deliver, "shares")
@@ -303,11 +307,11 @@ cdef class MessageRunner:
             else:
                 dispatcher.handle(message)
 
-    cdef object call(self, object dispatcher, object message, object function, tuple args, object work):
-        """Call a function of the plugin in a copy of the context. Return its value, and whether that is all."""
+    cdef object call(self, object dispatcher, object message, object function, tuple args, object work, bint encoded):
+        """Call a function of the plugin in a copy of the context. Return its value, ``encoded`` if it is to be; _SETTLED if
+        ``dispatcher.settle`` has finished it, in the same context."""
         cdef object context = PyContext_CopyCurrent()
-        cdef object value = None
-        cdef bint whole = False
+        cdef object value
         PyContext_Enter(context)
         try:
             PyContextVar_Set(self.current, work)
@@ -315,14 +319,22 @@ cdef class MessageRunner:
                 value = function(*args)
             except BaseException as error:
                 dispatcher.settle(message, None, error)
-            else:
-                if type(value) is self.coroutine or not self.page[0]:
-                    dispatcher.settle(message, value, None)
-                else:
-                    whole = True
+                return _SETTLED
+            if type(value) is self.coroutine or not self.page[0]:
+                dispatcher.settle(message, value, None)
+                return _SETTLED
+            if not encoded:
+                return value
+            try:
+                payload = self.encode(value)
+            except Exception:
+                payload = None
+            if type(payload) is not bytes or PyBytes_GET_SIZE(payload) > self.max_payload:
+                dispatcher.settle(message, value, None)  # finds the reason, or attaches
+                return _SETTLED
+            return payload
         finally:
             PyContext_Exit(context)
-        return value, whole
 
     cdef bint run_event(self, object dispatcher, object message) except -1:
         cdef PyObject* found
@@ -349,8 +361,8 @@ cdef class MessageRunner:
         except Exception:
             return False  # the Python path finds the reason
         work = self.context(slot(message, self.d_seq), slot(message, self.d_deadline), [], 0)
-        value, whole = self.call(dispatcher, message, slot(binding, self.h_function), args, work)
-        if whole:
+        value = self.call(dispatcher, message, slot(binding, self.h_function), args, work, False)
+        if value is not _SETTLED:
             done = dispatcher._done
             done.append(slot(message, self.d_seq))
             if len(done) >= self.flush_count:
@@ -359,7 +371,7 @@ cdef class MessageRunner:
 
     cdef bint run_call(self, object dispatcher, object message) except -1:
         cdef PyObject* found
-        cdef object binding, decode, work, value, payload
+        cdef object binding, decode, work, payload
         cdef tuple args
         if dispatcher.stop is not None or type(dispatcher.executor) is not self.inline:
             return False
@@ -385,26 +397,19 @@ cdef class MessageRunner:
         dispatcher._calls[slot(message, self.i_id)] = self.job(
             work, slot(binding, self.m_function), args, {}, None, False
         )
-        value, whole = self.call(dispatcher, message, slot(binding, self.m_function), args, work)
-        if whole:
+        payload = self.call(dispatcher, message, slot(binding, self.m_function), args, work, True)
+        if payload is not _SETTLED:
             dispatcher._calls.pop(slot(message, self.i_id), None)
-            try:
-                payload = self.encode(value)
-            except Exception:
-                payload = None
-            self.answer(dispatcher, message, value, payload)
+            self.answer(dispatcher, message, payload)
         return True
 
-    cdef object answer(self, object dispatcher, object message, object value, object payload):
+    cdef object answer(self, object dispatcher, object message, bytes payload):
         """Send the reply on its lane if that is possible at once, otherwise by ``dispatcher``."""
         cdef object channel, lane = slot(message, self.i_lane)
         cdef char* end
         cdef bint emitted
         cdef tuple lanes
         cdef long number = lane
-        if type(payload) is not bytes:
-            dispatcher.settle(message, value, None)  # finds the reason, or attaches
-            return
         channel = dispatcher._channel
         lanes = channel.lane_descriptors if number >= 0 else ()
         if 0 <= number < len(lanes) and PyBytes_GET_SIZE(payload) <= DATAGRAM - REPLY_HEAD - REPLY_TAIL:
@@ -414,7 +419,7 @@ cdef class MessageRunner:
                 if emitted:
                     channel._has_emitted = False
                 return
-        dispatcher.answer(message, value, payload)
+        dispatcher.answer(message, payload)
 
 
 # --- calls of the embedding program ----------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def is_quiet(kernel: Kernel) -> None:
     """No letter waits or is in flight, no call is pending, nobody waits for anybody."""
     core = kernel.core
     for record in core.registry:
-        eventually(lambda r=record: len(r.mailbox) == 0, f"{record.name}'s mailbox is empty: {record.mailbox.__dict__}")
+        eventually(lambda r=record: len(r.mailbox) == 0, f"{record.name}'s mailbox is empty: {record.mailbox.waiting}")
         eventually(lambda r=record: not r.incoming and not r.outgoing, f"{record.name} waits for nobody")
         assert not record.mailbox.blocked_sends
     eventually(lambda: not core.calls.pending, "no call is pending")

@@ -215,12 +215,9 @@ class Dispatcher:
         finish: Any = self._delivered if isinstance(message, messages.Deliver) else self._returned
         Job(current.get(), _outcome, (value, error), {}, partial(finish, message), is_async=False).run_here(0)
 
-    def answer(self, message: messages.Invoke, value: Any, payload: bytes) -> None:
+    def answer(self, message: messages.Invoke, payload: bytes) -> None:
         """Send the value of a method that the native core has run and encoded."""
-        if len(payload) > codec.MAX_PAYLOAD:
-            self.settle(message, value, None)
-        else:
-            self._channel.reply(messages.Response(message.id, codec.Raw(payload)), message.lane)
+        self._channel.reply(messages.Response(message.id, codec.Raw(payload)), message.lane)
 
     def _invoke(self, message: messages.Invoke) -> None:
         if self.stop is not None and not self._is_waited_for(message):
@@ -287,6 +284,7 @@ def _outcome(value: Any, error: BaseException | None) -> Any:
 NATIVE_RUNNER = native.make(
     "MessageRunner", messages.Deliver, messages.Invoke, HandlerBinding, MethodBinding, InlineExecutor, Job,
     RequestContext, current, CoroutineType, codec.encode_message, codec.values_of, page, _FLUSH_AFTER, _FLUSH_COUNT,
+    codec.MAX_PAYLOAD,
 )  # fmt: skip
 
 
