@@ -7,6 +7,7 @@ the offsets that their member descriptors name. Nothing here is an interface for
 every change of what microkernel expects.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, errno
@@ -623,15 +624,26 @@ def pack_event(uint64_t id, str topic not None, str source not None, double time
     cdef Py_ssize_t topic_size, source_size, size
     cdef const char* topic_text = PyUnicode_AsUTF8AndSize(topic, &topic_size)
     cdef const char* source_text = PyUnicode_AsUTF8AndSize(source, &source_size)
-    cdef const unsigned char[:] payload = data
-    cdef uint64_t bits
-    cdef bytes packed
-    cdef char* at
+    cdef Py_buffer payload
     if topic_size > 0xFFFF or source_size > 0xFFFF:
         return None
-    size = uint_width(id) + text_width(topic_size) + text_width(source_size) + 10 + payload.shape[0]
-    packed = PyBytes_FromStringAndSize(NULL, size)
-    at = PyBytes_AS_STRING(packed)
+    PyObject_GetBuffer(data, &payload, PyBUF_SIMPLE)
+    try:
+        size = uint_width(id) + text_width(topic_size) + text_width(source_size) + 10 + payload.len
+        return write_event(
+            size, id, topic_text, topic_size, source_text, source_size, time, <const char*>payload.buf, payload.len
+        )
+    finally:
+        PyBuffer_Release(&payload)
+
+
+cdef bytes write_event(
+    Py_ssize_t size, uint64_t id, const char* topic_text, Py_ssize_t topic_size, const char* source_text,
+    Py_ssize_t source_size, double time, const char* payload, Py_ssize_t payload_size
+):
+    cdef bytes packed = PyBytes_FromStringAndSize(NULL, size)
+    cdef uint64_t bits
+    cdef char* at = PyBytes_AS_STRING(packed)
     at[0] = <char>0x95
     at = put_uint(at + 1, id)
     at = put_text(at, topic_text, topic_size)
@@ -639,8 +651,7 @@ def pack_event(uint64_t id, str topic not None, str source not None, double time
     at[0] = <char>0xCB
     memcpy(&bits, &time, 8)
     at = put_be(at + 1, bits, 8)
-    if payload.shape[0]:
-        memcpy(at, &payload[0], payload.shape[0])
+    memcpy(at, payload, payload_size)
     return packed
 
 
@@ -654,17 +665,35 @@ cdef inline Py_ssize_t uint_width(uint64_t value) noexcept nogil:
     return 5 if value <= <uint64_t>0xFFFFFFFF else 9
 
 
+def remove_handled(dict flight not None, list seqs not None):
+    """Remove events in flight, as ``Mailbox.handled_all`` does while there are no large ones. Return how many."""
+    cdef PyObject* found
+    cdef object seq
+    cdef Py_ssize_t count = 0
+    for seq in seqs:
+        found = PyDict_GetItemWithError(flight, seq)
+        if found is not NULL and not (<object>found).is_call:
+            if flight.pop(seq, None) is not None:
+                count += 1
+    return count
+
+
 cdef class EventPath:
     """Events from an emitter to mailboxes, as ``EventBus.emit``, ``Mailbox.accept`` and ``Mailbox.put`` do."""
 
-    cdef object delivery, raw
-    cdef object subscription, mailbox
+    cdef object delivery, raw, subscription, mailbox, message
+    cdef Py_ssize_t e_seq, e_subscription, e_delivery, e_envelope, e_reply_to, e_deadline, e_shares, s_number
     cdef Py_ssize_t s_once, s_inline, s_receiver
     cdef Py_ssize_t m_waiting, m_taken, m_flight, m_large, m_admits, m_blocked, m_bell, m_pump
     cdef Py_ssize_t slot_bytes, batch
 
-    def __init__(self, delivery, subscription, mailbox, raw, Py_ssize_t slot_bytes, Py_ssize_t batch):
+    def __init__(self, delivery, subscription, mailbox, message, raw, Py_ssize_t slot_bytes, Py_ssize_t batch):
         self.delivery, self.subscription, self.mailbox, self.raw = delivery, subscription, mailbox, raw
+        self.message = message
+        self.e_seq, self.e_subscription = offset_of(delivery, "seq"), offset_of(delivery, "subscription")
+        self.e_delivery, self.e_envelope = offset_of(delivery, "delivery"), offset_of(delivery, "envelope")
+        self.e_reply_to, self.e_deadline = offset_of(delivery, "reply_to"), offset_of(delivery, "deadline")
+        self.e_shares, self.s_number = offset_of(delivery, "shares"), offset_of(subscription, "number")
         self.slot_bytes, self.batch = slot_bytes, batch
         self.s_once, self.s_inline = offset_of(subscription, "once"), offset_of(subscription, "inline")
         self.s_receiver = offset_of(subscription, "receiver")
@@ -713,6 +742,27 @@ cdef class EventPath:
         elif on_settled is not None:
             on_settled()
         return True
+
+    def messages(self, list deliveries not None, instance):
+        """Return the messages for deliveries that an instance has taken, as ``Instance.take`` does."""
+        cdef object delivery, message, number
+        cdef list taken = []
+        for delivery in deliveries:
+            if type(delivery) is self.delivery and slot(delivery, self.e_shares) == ():
+                number = slot(slot(delivery, self.e_subscription), self.s_number)
+                if number:
+                    taken.append(self.message(
+                        slot(delivery, self.e_seq), number, slot(delivery, self.e_delivery),
+                        slot(delivery, self.e_envelope), slot(delivery, self.e_reply_to),
+                        slot(delivery, self.e_deadline)
+                    ))
+                    continue
+            message = delivery.message(instance.runner)
+            if message is None or message.shares:
+                message = instance.prepare(delivery, message)
+            if message is not None:
+                taken.append(message)
+        return taken
 
     cdef bint accept(self, object mailbox, object delivery, bint direct) except -1:
         cdef object waiting, flight, bell

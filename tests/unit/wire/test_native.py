@@ -128,7 +128,7 @@ def test_wrong_arguments_are_errors() -> None:
         (core.pack_reply, (-1, b"", False)), (core.pack_reply, (2**64, b"", False)), (core.send, (1, None)),
         (core.pack_event, (1, None, "a", 0.0, b"")), (core.pack_event, (1, "a", "b", "c", b"")),
         (core.pack_event, (1, "\ud800", "b", 0.0, b"")), (core.MessageRunner, (1,)),
-        (core.EventPath, (int, int, int, int, 1, 1)), (core.CallPath, (Response,) * 7 + (1.0,)),
+        (core.EventPath, (int, int, int, int, int, 1, 1)), (core.CallPath, (Response,) * 7 + (1.0,)),
     ):  # fmt: skip
         with pytest.raises((TypeError, OverflowError, AttributeError, UnicodeEncodeError)):
             function(*args)
@@ -171,7 +171,7 @@ def test_classes_without_the_expected_slots_are_left_to_python(monkeypatch: pyte
     fake = ModuleType("fake")
     vars(fake)["Path"] = core.EventPath
     monkeypatch.setattr(native, "core", fake)
-    assert native.make("Path", int, int, int, int, 1, 1) is None
+    assert native.make("Path", int, int, int, int, int, 1, 1) is None
 
 
 def test_messages_have_slots_where_the_native_core_reads_them() -> None:

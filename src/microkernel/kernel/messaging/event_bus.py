@@ -18,7 +18,7 @@ from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscripti
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.wire import native
 from microkernel.wire.codec import Raw, encode_message
-from microkernel.wire.messages import Attachment, Envelope
+from microkernel.wire.messages import Attachment, Deliver, Envelope
 from microkernel.wire.slots import SLOT_BYTES, size_of
 
 _FIRST = 64
@@ -52,7 +52,7 @@ ON_REACTOR_UNWAITING = EmitMode(direct=True, waits=False)
 BY_KERNEL = EmitMode(direct=False, waits=False)
 
 # Delivers events as ``EventBus.emit`` does; None without the native core.
-NATIVE_EVENTS = native.make("EventPath", EventDelivery, TopicSubscription, Mailbox, Raw, SLOT_BYTES, BATCH)
+NATIVE_EVENTS = native.make("EventPath", EventDelivery, TopicSubscription, Mailbox, Deliver, Raw, SLOT_BYTES, BATCH)
 # Receives a delivery that cannot be handled, and the reason.
 DeadLetterSink = Callable[[EventDelivery, str], object]
 

@@ -15,6 +15,7 @@ from itertools import islice
 
 from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.quota import OversizeTable
+from microkernel.wire import native
 from microkernel.wire.slots import SLOT_BYTES
 
 # Batch size at which queued events are sent immediately, by the thread that puts the last of them. The reactor's thread
@@ -223,6 +224,9 @@ class Mailbox:
     def handled_all(self, seqs: Sequence[int]) -> int:
         """Remove many events. Return how many were in flight."""
         flight, count = self._flight, 0
+        if native.core is not None and type(seqs) is list and not self._large:
+            removed: int = native.core.remove_handled(flight, seqs)
+            return removed
         for seq in seqs:
             delivery = flight.get(seq)
             if delivery is not None and not delivery.is_call and flight.pop(seq, None) is not None:

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from mmap import mmap
 from signal import SIGKILL
-from typing import Protocol
+from typing import Protocol, cast
 
 from microkernel.errors import KernelError, PayloadTooLarge
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.messaging.buffers import BufferAccount
 from microkernel.kernel.messaging.delivery import Delivery
+from microkernel.kernel.messaging.event_bus import NATIVE_EVENTS
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import Quota
 from microkernel.kernel.ports import Exit, Reactor, Runner, Snapshot
@@ -153,15 +154,25 @@ class Instance:
         deliveries = mailbox.take(limit)
         if deliveries and not self.watched:
             self.owner.on_activity(self)
+        if NATIVE_EVENTS is not None:
+            return cast(list[Message], NATIVE_EVENTS.messages(deliveries, self))
         for delivery in deliveries:
             message = delivery.message(self.runner)
-            if message is not None and (not message.shares or self.give_shares(message, delivery)):
+            if message is None or message.shares:
+                message = self.prepare(delivery, message)
+            if message is not None:
                 taken.append(message)
-                continue
-            mailbox.done(delivery.seq)
-            if message is None:  # else the failure was reported
-                self._observer.on_unwanted(delivery)
         return taken
+
+    def prepare(self, delivery: Delivery, message: Deliver | Invoke | None) -> Deliver | Invoke | None:
+        """Return the message of a delivery that was taken, with its attachments; None, after reporting it, if the
+        instance does not get it."""
+        if message is not None and self.give_shares(message, delivery):
+            return message
+        self.mailbox.done(delivery.seq)
+        if message is None:  # else the failure was reported
+            self._observer.on_unwanted(delivery)
+        return None
 
     def give_shares(self, message: Deliver | Invoke, delivery: Delivery) -> bool:
         """Give the instance access to the attachments of a delivery. Return False if that is impossible; the sender got
