@@ -210,6 +210,21 @@ def test_doctor_reports_a_missing_guest(home: Home) -> None:
     assert "不能" in home.mk("doctor", LANG="zh_CN.UTF-8").stdout
 
 
+def test_doctor_says_whether_the_native_core_is_used(home: Home) -> None:
+    def doctor(*args: str, **env: str) -> str:  # it is decided when a program starts
+        env = {**home.env, **env}
+        return subprocess.run([*MK, "doctor", *args], env=env, capture_output=True, text=True, check=True).stdout
+
+    assert re.search(r"(?m)^native +no +turned off by MK_PURE", doctor(MK_PURE="1"))
+    assert re.search(r"(?m)^native +否 +已由 MK_PURE 关闭", doctor(MK_PURE="1", LANG="zh_CN.UTF-8"))
+    used = find_spec("microkernel_native") is not None
+    assert json.loads(doctor("--json", MK_PURE="0"))["native"] == {
+        "here": used,
+        "why": "used" if used else "missing",
+        "id": None,
+    }
+
+
 def test_new_writes_a_plugin_that_runs(home: Home, start: Start) -> None:
     said = home.mk("new", "hello").stdout
     assert "plugins/hello.py" in said
