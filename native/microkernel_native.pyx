@@ -678,6 +678,10 @@ def remove_handled(dict flight not None, list seqs not None):
     return count
 
 
+# Bytes of an encoded event besides its texts (four bytes a character at most) and its data.
+DEF LARGEST_EVENT_HEAD = 1 + 9 + 3 + 3 + 9
+
+
 cdef class EventPath:
     """Events from an emitter to mailboxes, as ``EventBus.emit``, ``Mailbox.accept`` and ``Mailbox.put`` do."""
 
@@ -718,12 +722,10 @@ cdef class EventPath:
                 return False
             if slot(subscription, self.s_inline) is not None:
                 return False
+        if len(data) + 4 * (len(topic) + len(source)) + LARGEST_EVENT_HEAD > self.slot_bytes:
+            return False
         envelope = pack_event(next(bus._ids), topic, source, bus._wall(), data)
-        if envelope is None:
-            return False
         size = PyBytes_GET_SIZE(envelope)
-        if size > self.slot_bytes:
-            return False
         envelope = self.raw(envelope)
         for subscription in matches:
             delivery = self.delivery(subscription, topic, envelope, size)
