@@ -142,6 +142,20 @@ cdef inline char* put_uint(char* at, uint64_t value) noexcept nogil:
     return put_be(at + 1, value, 8)
 
 
+cdef inline char* put_text(char* at, const char* text, Py_ssize_t size) noexcept nogil:
+    if size < 32:
+        at[0] = <char>(0xA0 | size)
+        at += 1
+    elif size < 256:
+        at[0] = <char>0xD9
+        at = put_be(at + 1, size, 1)
+    else:
+        at[0] = <char>0xDA
+        at = put_be(at + 1, size, 2)
+    memcpy(at, text, size)
+    return at + size
+
+
 cdef inline uint64_t get_be(const unsigned char* at, int size) noexcept nogil:
     cdef uint64_t value = 0
     cdef int i
@@ -478,7 +492,7 @@ cdef class CallPath:
             named = self.encode(kwargs) if kwargs else b"\x80"
         except Exception:
             return None  # the Python path raises the error
-        if len(encoded) + len(named) + len(target) > LARGEST_CALL:
+        if len(encoded) + len(named) + 4 * len(target) > LARGEST_CALL:  # a character takes four bytes at most
             return None
         now = mkn_now()
         deadline = now + min(<double>timeout, self.max_timeout)
@@ -545,15 +559,7 @@ cdef class CallPath:
         at[1] = <char>0x99
         at[2] = 14
         at = put_uint(at + 3, number)
-        if text_size < 32:
-            at[0] = <char>(0xA0 | text_size)
-            at += 1
-        else:
-            at[0] = <char>0xD9
-            at[1] = <char>text_size
-            at += 2
-        memcpy(at, text, text_size)
-        at += text_size
+        at = put_text(at, text, text_size)
         size = PyBytes_GET_SIZE(encoded)
         memcpy(at, PyBytes_AS_STRING(encoded), size)
         at += size
@@ -603,20 +609,6 @@ cdef class CallPath:
 cdef inline Py_ssize_t text_width(Py_ssize_t size) noexcept nogil:
     """Return the bytes of a text with its head; it must have less than 64 KiB."""
     return size + (1 if size < 32 else 2 if size < 256 else 3)
-
-
-cdef inline char* put_text(char* at, const char* text, Py_ssize_t size) noexcept nogil:
-    if size < 32:
-        at[0] = <char>(0xA0 | size)
-        at += 1
-    elif size < 256:
-        at[0] = <char>0xD9
-        at = put_be(at + 1, size, 1)
-    else:
-        at[0] = <char>0xDA
-        at = put_be(at + 1, size, 2)
-    memcpy(at, text, size)
-    return at + size
 
 
 def pack_event(uint64_t id, str topic not None, str source not None, double time, data):

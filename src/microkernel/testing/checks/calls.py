@@ -244,3 +244,16 @@ def check_more_calls_than_an_instance_is_given_at_once(workspace: Workspace) -> 
 
     with workspace.run(p=plugin(body)) as harness:
         assert asyncio.run(work(harness.kernel, harness.release)) == list(range(2500))
+
+
+def check_methods_with_long_names(workspace: Workspace) -> None:
+    """The name of a method may be as long as a topic."""
+    names = ["m" * size for size in (1, 31, 32, 127, 128, 200)]
+    source = f"""
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        for name in {names!r}:
+            api.expose(lambda name=name: len(name), name)
+    """
+    with workspace.run(p=plugin(source)) as harness:
+        assert [harness.call(f"p.{name}") for name in names] == [len(name) for name in names]
