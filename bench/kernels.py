@@ -18,7 +18,9 @@ _NOTHING: Mapping[str, PluginConfig] = {}
 
 
 @contextmanager
-def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **sources: str) -> Iterator[Kernel]:
+def kernel_of(
+    level: Level, given: Mapping[str, PluginConfig] = _NOTHING, direct_after: int = 32, /, **sources: str
+) -> Iterator[Kernel]:
     """Start a kernel with one plugin per source, named by its keyword. ``given`` configures single plugins."""
     with tempfile.TemporaryDirectory() as folder:
         plugins = Path(folder) / "plugins"
@@ -26,7 +28,8 @@ def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **s
         for name, source in sources.items():
             (plugins / f"{name}.py").write_text(source)
         plugin = {**dict.fromkeys(sources, PluginConfig(isolation=level)), **given}
-        with Kernel(plugins, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin)) as kernel:
+        config = KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin, direct_after=direct_after)
+        with Kernel(plugins, config) as kernel:
             for info in kernel.list():
                 if info.state != "active":
                     raise RuntimeError(f"{info.name} is {info.state}: {info.error}")

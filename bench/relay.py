@@ -1,4 +1,4 @@
-"""P9: a plugin calls another, each in a separate process, through the kernel and its gate.
+"""P9: a plugin calls another, each in a separate process: on a direct channel, and through the kernel and its gate.
 
 Floor: two processes as in P5's floor, and one between them that forwards messages without decoding them.
 """
@@ -6,7 +6,7 @@ Floor: two processes as in P5's floor, and one between them that forwards messag
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from bench.kernels import kernel_of, place_workers
 from bench.placement import Workspace
@@ -34,11 +34,19 @@ _CALLS = 200
 
 
 @contextmanager
-def _ours(stage: Workspace) -> Iterator[Measure]:
-    with kernel_of("process", asks=ASKS, echo=ECHO) as kernel:
+def _calls(stage: Workspace, direct_after: int) -> Iterator[Measure]:
+    with kernel_of("process", {}, direct_after, asks=ASKS, echo=ECHO) as kernel:
         place_workers(kernel, stage)
         count = stage.count(_CALLS)
         yield lambda: float(kernel.call("asks.ask", count, PAYLOAD, timeout=60.0))
+
+
+def _direct(stage: Workspace) -> AbstractContextManager[Measure]:
+    return _calls(stage, 32)
+
+
+def _relayed(stage: Workspace) -> AbstractContextManager[Measure]:
+    return _calls(stage, 0)
 
 
 @contextmanager
@@ -62,8 +70,9 @@ ROWS = (
     Row(
         "P9",
         "call from process plugin to process plugin",
-        ours=Contender("call", _ours),
+        ours=Contender("call", _direct),
         floor=Contender("a bare relay process", _bare),
+        peers=(Contender("through the kernel", _relayed),),
         targets=(*pure(at_most(1.15)), *native(at_most(0.7))),
     ),
 )

@@ -48,6 +48,8 @@ RECORDS = {
     "new": "an Instance that replaces it",
     "candidate": "an Instance that is dropped",
     "pending": "PendingCall: a row of the table of calls",
+    "channel": "DirectChannel: a row of the table of direct channels",
+    "served": "a direct server's notes of the call that is being handled",
     "pending.call": "the wire's Call in it",
     "pending.delivery": "the CallDelivery in it",
     "message": "a message of the wire",

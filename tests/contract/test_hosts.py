@@ -16,3 +16,9 @@ PAIRS = [(level, name) for level in LEVELS for name, check in HOST_CHECKS.items(
 @pytest.mark.parametrize(("level", "name"), PAIRS, ids=[f"{level}-{name}" for level, name in PAIRS])
 def test_contract(level: Level, name: str, tmp_path: Path) -> None:
     HOST_CHECKS[name](level, tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for level, name in PAIRS if level == "process"])
+def test_contract_with_direct_channels(name: str, tmp_path: Path) -> None:
+    """Plugins get a direct channel after their first call. In ``test_contract`` few make enough calls for one."""
+    HOST_CHECKS[name]("process", tmp_path, direct_after=1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from microkernel.kernel.ports import Audit, MessageSource, Reactor
+from microkernel.kernel.ports import Audit, DirectLink, MessageSource, Reactor
 from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
@@ -135,6 +135,12 @@ class RemoteClientRunner:
 
     def lane(self) -> None:
         """Return None: remote clients have no lanes, replies come through the main channel."""
+
+    def direct_link(self, number: int) -> None:
+        """Return None: direct channels connect processes that the kernel has started."""
+
+    def join_direct(self, number: int, link: DirectLink) -> bool:  # noqa: ARG002
+        return False
 
     def drain(self, drained: Callable[[], object]) -> None:
         """Call ``drained`` at once, because the server reads the connection on the reactor's thread."""

@@ -30,6 +30,8 @@ class StreamChannel:
     Raises KernelError if no kernel answers, ProtocolError if it refuses this client.
     """
 
+    direct = None
+
     def __init__(self, path: Path, role: str) -> None:
         self._connection = dial(path)
         self._session = Session(role)
@@ -133,6 +135,9 @@ class StreamChannel:
             if not came:
                 raise ChannelClosed
         return came
+
+    def receive_control(self, timeout: float | None) -> Sequence[Message]:
+        return self.receive(timeout)
 
     def _reset_wakeup(self) -> None:
         try:

@@ -37,6 +37,8 @@ class GuestChannel(RequestChannel):
 
     memory = None
 
+    direct = None
+
     def __init__(self, world: ChannelWorld) -> None:
         super().__init__()
         self._world = world
@@ -51,6 +53,9 @@ class GuestChannel(RequestChannel):
             if whole := self._sessions[DOWN].receive(self._received[DOWN].popleft()):
                 return whole
         return ()
+
+    def receive_control(self, timeout: float | None) -> Sequence[Message]:
+        return self.receive(timeout)
 
     def fileno(self) -> int:
         return DOWN

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from microkernel.hosts.worker.buffer_server import BufferServer
+from microkernel.hosts.worker.direct_link import DirectLink, waiting_page
 from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs, modules_of
 from microkernel.hosts.worker.zygote import ZygoteHandle
+from microkernel.kernel import ports
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import InstanceEvents, LaunchSpec, MessageSource, Reactor
 from microkernel.wire.messages import Load
@@ -36,6 +39,8 @@ class ProcessRunner(WorkerRunner):
         temp_dirs: TempDirs,
         folder: str,
     ) -> None:
+        # The page that it shares with its worker once there are direct channels.
+        self._waiting: memoryview | None = None
         self._buffer_server = BufferServer(reactor, events, self._malformed)
         try:
             super().__init__(load, source, events, reactor, temp_dirs, folder)
@@ -48,6 +53,32 @@ class ProcessRunner(WorkerRunner):
             super().start(zygote, request)
         finally:
             self._buffer_server.worker_end.close()
+
+    def direct_link(self, number: int) -> DirectLink | None:
+        if self._closed:
+            return None
+        with ExitStack() as opened:
+            try:
+                page, waiting = waiting_page() if self._waiting is None else (-1, self._waiting)
+                if page >= 0:
+                    opened.callback(os.close, page)
+                link = DirectLink(waiting)
+            except OSError:
+                return None
+            sent = [link.callee_end.fileno(), *((page,) if page >= 0 else ())]
+            if not self._buffer_server.push(number, *sent):
+                link.close(cancel=True)
+                return None
+        self._waiting = waiting
+        self._channel.clear_flag(waiting)
+        return link
+
+    def join_direct(self, number: int, link: ports.DirectLink) -> bool:
+        if self._closed or not isinstance(link, DirectLink):
+            return False
+        joined = self._buffer_server.push(number, link.caller_end.fileno())
+        link.caller_end.close()
+        return joined
 
     def _extra_descriptors(self) -> list[int]:
         return [self._buffer_server.worker_end.fileno()]

@@ -37,6 +37,7 @@ from microkernel.kernel.reporting.message_texts import MessageTexts
 from microkernel.kernel.routing.call_router import CallRouter
 from microkernel.kernel.routing.call_table import CallTable
 from microkernel.kernel.routing.data_store import DataStore
+from microkernel.kernel.routing.direct_channels import DirectChannels
 from microkernel.kernel.routing.ingress import Ingress
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.routing.service_queue import ServiceQueue
@@ -122,15 +123,16 @@ def make_core(
 
     data = DataStore(watchers, bus.notify, limits_of, reactor.post)
     registrar = Registrar(topics, watchers, data)
-    ingress = Ingress(bus, router, calls, data, registrar, buffers, reactor, journal, dead_letters)
+    direct = DirectChannels(registry, router, calls, reactor, config)
+    ingress = Ingress(bus, router, calls, data, registrar, buffers, reactor, journal, dead_letters, direct)
 
     # lifecycle
     launcher = Launcher(
         registry, loader, hosts(reactor, texts.announce), config, options.data_dir, approvals, ingress, journal,
         options.places, options.own_files, options.project,
     )  # fmt: skip
-    terminator = Terminator(reactor, journal)
-    cleanup = InstanceCleanup(calls, registrar, dead_letters, reactor, journal)
+    terminator = Terminator(reactor, direct, journal)
+    cleanup = InstanceCleanup(calls, direct, registrar, dead_letters, reactor, journal)
 
     # supervision
     watchdog, heartbeat = Watchdog(reactor, clock), Heartbeat(reactor, clock)

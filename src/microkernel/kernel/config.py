@@ -58,6 +58,8 @@ class KernelConfig:
     data_dir: str = ""
     language: str = ""
     log_level: str = "INFO"
+    # Calls of one process plugin to another after which they get a direct channel; 0 for never.
+    direct_after: int = 32
     limits: Mapping[str, float] = field(default_factory=dict)
     plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
     group: Mapping[str, Group] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
 from microkernel.wire.light_dataclasses import dataclass
-from microkernel.wire.messages import Failure, Load, Message, Response
+from microkernel.wire.messages import DirectCall, Failure, Load, Message, Response
 from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
@@ -149,6 +149,10 @@ class MessageSource(Protocol):
 
     def take(self, limit: int) -> list[Message]: ...
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there may be messages to take."""
+
 
 class InstanceEvents(Protocol):
     """Receives a runner's reports about its instance. Callable on any thread of the host; never waits."""
@@ -200,6 +204,22 @@ class ReplyLane(Protocol):
         """The abandoned call was never started, so no reply will come. From any thread."""
 
 
+class DirectLink(Protocol):
+    """A direct channel between two instances, see ``kernel.routing.direct_channels``. On the reactor's thread.
+
+    ``waiting`` is shared with the callee. Its first number is 1 while a delivery may wait for the callee that was not
+    sent to it. The callee's mailbox sets it, and its runner clears it; its second number counts how often.
+    """
+
+    waiting: memoryview
+
+    def close(self, *, cancel: bool) -> Sequence[DirectCall]:
+        """Close the channel, and return the calls that the callee has not received.
+
+        The callee can still answer a call that it has received, unless ``cancel``.
+        """
+
+
 class Runner(Protocol):
     """Runs one instance: a thread, or a worker process with its channel."""
 
@@ -217,6 +237,14 @@ class Runner(Protocol):
 
     def lane(self) -> ReplyLane | None:
         """Return a free reply lane, or None. For a thread that cannot be killed. ``wait`` or ``release`` returns it."""
+
+    def direct_link(self, number: int) -> DirectLink | None:
+        """Pass the instance the callee's end of a new direct channel. Return None if that is impossible. On the
+        reactor's thread."""
+
+    def join_direct(self, number: int, link: DirectLink) -> bool:
+        """Pass the instance the caller's end of a direct channel. Return False if that is impossible. On the reactor's
+        thread."""
 
     def drain(self, drained: Callable[[], object]) -> None:
         """Call ``drained`` when everything that the instance has sent so far is handled.

@@ -36,6 +36,7 @@ _KERNEL: Schema = {
     "data_dir": schema.text,
     "language": schema.one_of("en", "zh"),
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "direct_after": schema.integer(0),
     "limits": shared_tables.limits,
     "plugin": schema.tables(schema.object_of(PluginConfig, schema.table(_PLUGIN))),
     "group": schema.tables(schema.object_of(Group, schema.table(_GROUP))),

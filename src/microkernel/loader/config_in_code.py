@@ -48,6 +48,7 @@ class KernelConfig(kernel_config.KernelConfig):
         plugin: Mapping[str, PluginConfig | Table] = _DEFAULTS.plugin,
         group: Mapping[str, Group | Table] = _DEFAULTS.group,
         approvals: ApprovalRules | Table = _DEFAULTS.approvals,
+        direct_after: int = _DEFAULTS.direct_after,
         *,
         source: str = "",
         written: frozenset[str] = frozenset(),
@@ -56,6 +57,7 @@ class KernelConfig(kernel_config.KernelConfig):
             "name": name, "plugins": plugins, "isolation": isolation, "min_isolation": min_isolation,
             "fallback": fallback, "data_dir": data_dir, "language": language, "log_level": log_level,
             "limits": limits, "plugin": plugin, "group": group, "approvals": approvals,
+            "direct_after": direct_after,
         }  # fmt: skip
         checked = _checked(_set_in(given), "KernelConfig")
         super().__init__(**checked, source=source, written=written)

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Literal
 
 from microkernel.errors import KernelError
+from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.testing.checks import (
     buffers,
@@ -62,15 +63,18 @@ class Check:
     levels: Collection[Level]
     function: Callable[[Workspace], None]
 
-    def __call__(self, level: Level, folder: Path | None = None) -> None:
-        """Run the check in ``folder``, or in a temporary folder."""
+    def __call__(
+        self, level: Level, folder: Path | None = None, direct_after: int = KernelConfig().direct_after
+    ) -> None:
+        """Run the check in ``folder``, or in a temporary folder. ``direct_after`` is that of the kernel's
+        configuration."""
         if level not in self.levels:
             return
         if folder is not None:
-            self.function(Workspace(level, folder))
+            self.function(Workspace(level, folder, direct_after))
             return
         with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made:
-            self.function(Workspace(level, Path(made)))
+            self.function(Workspace(level, Path(made), direct_after))
 
 
 @dataclass(frozen=True, slots=True)

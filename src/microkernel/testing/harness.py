@@ -63,10 +63,11 @@ def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
 
 
 class Workspace:
-    """A folder for plugins, and the level they run at."""
+    """A folder for plugins, and the level they run at. ``direct_after`` is that of the kernel's configuration."""
 
-    def __init__(self, level: Level, folder: Path) -> None:
+    def __init__(self, level: Level, folder: Path, direct_after: int = KernelConfig().direct_after) -> None:
         self.level: Level = level
+        self.direct_after = direct_after
         self.folder = folder
         self.plugins = folder / "plugins"
         self.plugins.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ class Workspace:
         """Run a kernel with these plugins, by name; yield its harness."""
         for name, source in sources.items():
             self.write(name, source)
-        config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
+        config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"), direct_after=self.direct_after)
         names = (*sources, *_LATER) if self.level in CONFINED else ()
         grants: dict[str, Grant] = dict.fromkeys(names, Permissions(limits=None))
         kernel = Kernel(self.plugins, config, name="workspace", isolation=self.level, grants=grants)

@@ -23,6 +23,8 @@ MAX_FIELD_ITEMS = 1024
 MAX_HANDLERS = MAX_METHODS = 16 * 1024
 MAX_IN_FLIGHT = 64 * 1024
 MAX_SECRETS = 1024
+# Patterns in the permission to call, for a plugin that gets a direct channel.
+MAX_PATTERNS = 1024
 # Bytes of one method's JSON schema.
 MAX_SCHEMA = 256 * 1024
 
@@ -161,6 +163,22 @@ class Pong(Message, tag=6):
     id: int
 
 
+# On a direct channel, one message in each datagram; the answer is a Response
+
+
+class DirectCall(Message, tag=7):
+    """A Call on a direct channel. ``sent``: when it was sent, in monotonic seconds."""
+
+    id: int
+    target: str
+    args: Raw
+    kwargs: Raw
+    deadline: float
+    slot: int
+    chain: Chain
+    sent: float
+
+
 # From the kernel to an instance
 
 
@@ -256,6 +274,24 @@ class BlocksFreed(Message, tag=16):
     """These blocks no longer exist: their mappings may be closed."""
 
     blocks: list[int]
+
+
+class DirectOffer(Message, tag=17):
+    """The instance has been passed the callee's end of a direct channel, for calls by ``caller``.
+
+    ``calls``: the patterns of the targets that the caller may call; None for all.
+    """
+
+    channel: int
+    caller: str
+    calls: Annotated[list[str], Meta(max_length=MAX_PATTERNS)] | None = None
+
+
+class DirectRoute(Message, tag=18):
+    """The instance has been passed the caller's end of a direct channel to ``callee``. Sent on the way up."""
+
+    channel: int
+    callee: str
 
 
 # From an instance to the kernel
@@ -397,6 +433,54 @@ class Exported(Message, tag=37):
     state: Raw = NOTHING
 
 
+class DirectStatus(Message, tag=38):
+    """An end of a direct channel is in use, or, if not ``open``, no longer.
+
+    ``served``: calls that the callee has answered since its last status.
+    """
+
+    channel: int
+    served: int = 0
+    open: bool = True
+
+
+class DirectAdopt(Message, tag=39):
+    """A call on a direct channel takes long, or its callee waits for a call in turn. The kernel treats it from now on
+    as one that it has sent. From either end; the first one counts."""
+
+    channel: int
+    id: int
+    target: str
+    deadline: float
+    slot: int = -1
+    chain: Chain = []
+
+
+class DirectReply(Message, tag=40):
+    """The answer to a call on a direct channel that the kernel must know or pass on: it came late, after an event, or
+    has attachments. ``elsewhere``: the answer itself was sent on the channel."""
+
+    id: int
+    value: Raw = NOTHING
+    failure: Failure | None = None
+    shares: Shares = ()
+    elsewhere: bool = False
+    channel: int = 0
+
+
+class DirectReturn(Message, tag=41):
+    """A call on a direct channel that the callee has not started. The kernel handles it like any other call."""
+
+    id: int
+    target: str
+    args: Raw = EMPTY_LIST
+    kwargs: Raw = EMPTY_MAP
+    deadline: float = 0.0
+    slot: int = -1
+    chain: Chain = []
+    channel: int = 0
+
+
 class Envelope(Struct, array_like=True, frozen=True):
     """An event, encoded once for all its receivers."""
 
@@ -411,5 +495,6 @@ class Envelope(Struct, array_like=True, frozen=True):
 Any_ = (
     Hello | Refuse | Call | Response | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
-    | SelfExit | ConfinementReport | BlocksFreed | AllocateBuffer | ReleaseBuffers | Exported
+    | SelfExit | ConfinementReport | BlocksFreed | AllocateBuffer | ReleaseBuffers | Exported | DirectOffer
+    | DirectRoute | DirectStatus | DirectAdopt | DirectReply | DirectReturn
 )  # fmt: skip

@@ -58,6 +58,11 @@ def _receive_by_ctypes(descriptor: int) -> bytes | None:
     raise OSError(code, os.strerror(code))
 
 
+def receive_into_room(end: socket.socket) -> bytes:
+    """Return a datagram of a blocking socket. Takes less time than ``recv``, which makes a large object first."""
+    return _room.view[: end.recv_into(_room.view)].tobytes()
+
+
 send: Callable[[int, bytes], bool] = _send_by_ctypes if native.core is None else native.core.send
 receive: Callable[[int], bytes | None] = _receive_by_ctypes if native.core is None else native.core.receive
 # Returns a datagram that arrives within a window of seconds, or b"", and the seconds; they are negative if it was there

@@ -95,7 +95,7 @@ def with_copied_payload(message: messages.Message, size: int) -> messages.Messag
 
 STORED: Mapping[type, Sequence[str]] = {
     messages.Call: ("args", "kwargs"), messages.Response: ("value",), messages.Data: ("value",),
-    messages.Exported: ("state",),
+    messages.Exported: ("state",), messages.DirectReply: ("value",), messages.DirectReturn: ("args", "kwargs"),
 }  # fmt: skip
 
 

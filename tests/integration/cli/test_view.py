@@ -86,7 +86,7 @@ def info(level: str, **protections: str) -> dict[str, Any]:
         "name": "p", "version": "1.0", "isolation": level, "state": "stopped", "doc": "", "traceback": "", "path": "",
         "error_id": None, "error_fields": {}, "generation": 1, "pid": 0, "up": 0.0, "memory": None, "kept": {},
         "requires": [], "methods": {}, "returns": {}, "docs": {}, "topics": [], "permissions": {}, "asked": {},
-        "last_death": {}, "wants": [], "next_start": None,
+        "last_death": {}, "wants": [], "direct": [], "next_start": None,
     }  # fmt: skip
     counts = dict.fromkeys(("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead"), 0)
     return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}

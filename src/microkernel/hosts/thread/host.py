@@ -23,7 +23,16 @@ from microkernel.hosts.thread.interpreter_state import InterpreterState
 from microkernel.hosts.thread.leftovers import LeakAudit
 from microkernel.hosts.thread.memory_channel import MemoryChannel
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Audit, Availability, Exit, InstanceEvents, LaunchSpec, MessageSource, steady
+from microkernel.kernel.ports import (
+    Audit,
+    Availability,
+    DirectLink,
+    Exit,
+    InstanceEvents,
+    LaunchSpec,
+    MessageSource,
+    steady,
+)
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk.loading.module_finders import release
 from microkernel.sdk.loading.module_names import ModuleNames
@@ -131,6 +140,12 @@ class ThreadRunner:
 
     def lane(self) -> None:
         """Return None: replies are handed over in memory."""
+
+    def direct_link(self, number: int) -> None:
+        """Return None: direct channels connect processes that the kernel has started."""
+
+    def join_direct(self, number: int, link: DirectLink) -> bool:  # noqa: ARG002
+        return False
 
     def drain(self, drained: Callable[[], object]) -> None:
         """Call ``drained`` at once: messages are handled in the call that sends them."""

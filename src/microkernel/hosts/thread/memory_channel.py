@@ -40,6 +40,8 @@ class BufferMapping:
 class MemoryChannel:
     """The runtime's Channel, on the kernel's message source and events instead of sockets."""
 
+    direct = None
+
     def __init__(self, source: MessageSource, events: InstanceEvents) -> None:
         self._source = source
         self._events = events
@@ -116,6 +118,9 @@ class MemoryChannel:
         finally:
             self._wakeup.disarm()
         return waiting
+
+    def receive_control(self, timeout: float | None) -> Sequence[Message]:
+        return self.receive(timeout)
 
     def _collect(self) -> Sequence[Message]:
         if self._closed:

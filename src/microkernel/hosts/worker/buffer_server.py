@@ -1,4 +1,4 @@
-"""Send a worker the descriptors of the memory blocks that its instance was lent or sent."""
+"""Send a worker descriptors: of the memory blocks that its instance was lent or sent, and of direct channels."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class BufferServer:
         """Close both ends of a server that was never opened, because there is no worker."""
         self._end.close()
         self.worker_end.close()
+
+    def push(self, number: int, *descriptors: int) -> bool:
+        """Send what belongs to the direct channel ``number``, unrequested. Return False if that is impossible."""
+        try:
+            send_with_descriptors(self._end, codec.encode([-number, True]), descriptors)
+        except OSError:
+            return False
+        return True
 
     def _read(self) -> None:
         try:

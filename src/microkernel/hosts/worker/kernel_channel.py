@@ -145,6 +145,8 @@ class KernelChannel:
         # Limit on the datagrams per second that the worker may send; None for no limit.
         self.rate: TokenBucket | None = None
         self._max_unread_bytes = 0
+        # Its first number is 1 while something may wait that was not sent down, see ``ports.DirectLink``.
+        self._waiting_flag: memoryview | None = None
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
@@ -179,6 +181,10 @@ class KernelChannel:
             end.close()
 
     # Down
+
+    def clear_flag(self, flag: memoryview) -> None:
+        """Clear the first number of ``flag`` after each pump that leaves nothing unsent, see ``ports.DirectLink``."""
+        self._waiting_flag = flag
 
     def send_down(self, message: Message) -> None:
         self._control.append(message)
@@ -220,6 +226,16 @@ class KernelChannel:
         down = self._down
         while (not down.unsent or down.flush()) and (batch := self._next_batch()):
             down.send(pack(batch))
+        if self._waiting_flag is not None:
+            self._clear_waiting_flag(self._waiting_flag)
+
+    def _clear_waiting_flag(self, flag: memoryview) -> None:
+        """Clear the flag if everything was sent. It is cleared first, because a delivery that is put meanwhile sets it
+        afterwards."""
+        flag[1] = (flag[1] + 1) & 0xFFFFFFFF
+        flag[0] = 0
+        if self._down.unsent or self._source.is_waiting:
+            flag[0] = 1
 
     def _next_batch(self) -> Sequence[Message]:
         if not self._control:
@@ -324,4 +340,4 @@ def _already_reported() -> None:
 
 
 # Message types that go by U; all others go by D.
-ANSWERS = (messages.Response, messages.Credit)
+ANSWERS = (messages.Response, messages.Credit, messages.DirectRoute)

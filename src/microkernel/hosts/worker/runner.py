@@ -20,12 +20,14 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts.worker import shared_memory
 from microkernel.hosts.worker.cgroups import Group
+from microkernel.hosts.worker.direct_link import DirectLink
 from microkernel.hosts.worker.kernel_channel import ANSWERS, KernelChannel
 from microkernel.hosts.worker.output import Output
 from microkernel.hosts.worker.reply_sockets import LANES, SPIN_SECONDS, ReplySocket
 from microkernel.hosts.worker.socket_pairs import blocking_pair
 from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.zygote import ZygoteHandle
+from microkernel.kernel import ports
 from microkernel.kernel.ports import Audit, Exit, InstanceEvents, MessageSource, Reactor
 from microkernel.wire import native
 from microkernel.wire.messages import Load, Message, Stop
@@ -142,6 +144,12 @@ class WorkerRunner:
         except IndexError:
             return None
         return lane.take()
+
+    def direct_link(self, number: int) -> DirectLink | None:  # noqa: ARG002 - only the level ``process`` has them
+        return None
+
+    def join_direct(self, number: int, link: ports.DirectLink) -> bool:  # noqa: ARG002
+        return False
 
     def drain(self, drained: Callable[[], object]) -> None:
         if self._closed:

@@ -15,6 +15,7 @@ from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.registry.states import cure_of
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.routing.call_table import CallTable
+from microkernel.kernel.routing.direct_channels import DirectChannels
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
 
@@ -23,9 +24,16 @@ class InstanceCleanup:
     """Cleans up after instances. Called with the record's lock held."""
 
     def __init__(
-        self, calls: CallTable, registrar: Registrar, dead_letters: DeadLetters, reactor: Reactor, journal: Journal
+        self,
+        calls: CallTable,
+        direct: DirectChannels,
+        registrar: Registrar,
+        dead_letters: DeadLetters,
+        reactor: Reactor,
+        journal: Journal,
     ) -> None:
         self._calls = calls
+        self._direct = direct
         self._registrar = registrar
         self._dead_letters = dead_letters
         self._reactor = reactor
@@ -37,6 +45,7 @@ class InstanceCleanup:
         if instance is None:
             return 0
         instance.disconnect(self._reactor)
+        self._direct.end(instance, reason)
         record.mailbox.paused = True
         deliveries = record.mailbox.recover()
         record.mailbox.requeue([delivery for delivery in deliveries if isinstance(delivery, EventDelivery)])

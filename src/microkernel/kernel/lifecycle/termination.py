@@ -11,6 +11,7 @@ from microkernel.kernel.ports import Exit, Reactor
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.routing.direct_channels import DirectChannels
 from microkernel.wire import codec, messages
 
 _FIRST_PAUSE = 0.01
@@ -37,8 +38,9 @@ class NotExported(Exception):
 class Terminator:
     """Ends instances, and waits until they have exited. Not on a plugin's thread, nor on the reactor's."""
 
-    def __init__(self, reactor: Reactor, journal: Journal) -> None:
+    def __init__(self, reactor: Reactor, direct: DirectChannels, journal: Journal) -> None:
         self._reactor = reactor
+        self._direct = direct
         self._journal = journal
 
     def take_down(self, record: PluginRecord) -> Instance | None:
@@ -47,6 +49,8 @@ class Terminator:
         An instance first handles its waiting deliveries. Return the instance if it died while doing so.
         """
         instance, died = record.instance, None
+        if instance is not None:
+            self._direct.withdraw(instance)  # before its state refuses the calls that come back
         if record.state != "stopping":  # it is if an interrupt ended another stop half way
             record.transition("stop")
         if instance is not None:
@@ -109,6 +113,7 @@ class Terminator:
         instance.exit_expected = True
         record.mailbox.paused = True
         record.retiring = instance
+        self._direct.withdraw(instance)
         instance.runner.send(stop)
 
     def see_out(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:

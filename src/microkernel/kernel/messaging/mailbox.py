@@ -60,6 +60,8 @@ class Mailbox:
         self.consumer: object = None
         # When the consumer last finished something, or was given something to do while it was idle. Monotonic seconds.
         self.progress = 0.0
+        # Its first number is set after each put, for a consumer that also receives calls on direct channels.
+        self.waiting_flag: memoryview | None = None
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
         # Read by others, changed only here.
@@ -102,6 +104,8 @@ class Mailbox:
             self._large.note(delivery.seq, delivery.size)
         try:
             self.waiting.append(delivery)
+            if (flag := self.waiting_flag) is not None:
+                flag[0] = 1  # after the delivery is there: see KernelChannel.pump
             if direct and (delivery.is_call or not self._flight or len(self.waiting) % BATCH == 0):
                 self.pump()  # whose it is, is asked when the delivery is there
             else:
@@ -125,6 +129,10 @@ class Mailbox:
             self.put(blocked.delivery, direct=True)
             blocked.on_settled()
 
+    def set_flag(self, flag: memoryview) -> None:
+        """Set the first number of ``flag`` to 1 after each put, until another consumer connects."""
+        self.waiting_flag = flag
+
     @property
     def is_closed(self) -> bool:
         """Return whether new events are refused. Waiting deliveries stay, and blocked sends are still admitted."""
@@ -146,6 +154,7 @@ class Mailbox:
         """Let ``consumer`` take from now on: ``bell`` wakes it from any thread, ``pump`` from one that cannot be
         killed."""
         self.consumer, self.progress = consumer, time.monotonic()
+        self.waiting_flag = None
         self.bell, self.pump, self.paused = bell, pump, False
         pump()
 
@@ -153,7 +162,7 @@ class Mailbox:
         """Disconnect the consumer. Later deliveries wait."""
         self.paused = True
         self.bell = self.pump = _silent
-        self.consumer = None
+        self.consumer = self.waiting_flag = None
 
     def has(self, delivery: Delivery | None) -> bool:
         """Return whether a delivery waits or is in flight. It may move from the one to the other meanwhile, so they are

@@ -95,6 +95,9 @@ class Instance:
         self.level = level
         # Its messages arrive on a thread that may be killed at any bytecode.
         self.on_own_thread = level == "thread"
+        self.may_call_directly = level == "process"
+        # Plugins that it calls on direct channels, by the channel's number.
+        self.routes: dict[int, str] = {}
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
@@ -143,6 +146,10 @@ class Instance:
         return self.mailbox.consumer is self
 
     # MessageSource
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.mailbox.waiting)
 
     def take(self, limit: int) -> list[Message]:
         mailbox = self.mailbox

@@ -69,6 +69,8 @@ class PluginInfo:
     # Bytes that the kernel keeps for the plugin, by purpose. Each is bounded by ``limits.kernel_memory``, except memory
     # lent for Buffers (``shared``), which is bounded by ``limits.shared_memory``.
     kept: Mapping[str, int] = field(default_factory=dict)
+    # Plugins that it calls on a direct channel.
+    direct: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line with the main fields. ``dataclasses.asdict`` has all of them."""
@@ -244,6 +246,7 @@ def describe(
         last_death=_death(record.last_death),
         built_in=record.built_in,
         kept=_kept(record, on_board),
+        direct=tuple(sorted({*instance.routes.values()})) if instance is not None else (),
         **_error_parts(error),
     )
 

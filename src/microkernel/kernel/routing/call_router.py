@@ -87,6 +87,33 @@ class CallRouter:
             raise
         return pending.id
 
+    def adopt(
+        self, caller: PluginRecord, target: PluginRecord, call: Call, answer: Answer, *, refuse_cycle: bool
+    ) -> PendingCall:
+        """Enter a call that its callee has received by itself. Raises CallDeadlock if ``refuse_cycle``. On the
+        reactor's thread."""
+        method = call.target.partition(".")[2]
+        pending = PendingCall(self._calls.next_id(), caller, target, call, method, answer)
+        delivery = CallDelivery(pending.id, call, method)
+        self._calls.add(pending)
+        try:
+            if refuse_cycle:
+                self._reject_cycle(call, target, caller)
+        except CallDeadlock:
+            self._calls.complete(pending.id, COLLECTED)
+            raise
+        self._calls.sending(pending, delivery)
+        target.mailbox.take_direct(delivery)
+        return pending
+
+    def requeue(self, pending: PendingCall) -> None:
+        """Put an adopted call into its callee's mailbox, because the callee has not received it after all."""
+        mailbox, delivery = pending.target.mailbox, pending.delivery
+        if delivery is None or mailbox.done(delivery.seq) is None:
+            return  # the end of the callee was handled first, and has answered it
+        pending.target.counts.calls += 1
+        mailbox.put(delivery, direct=True)
+
     def ask(self, caller: PluginRecord | None, source: str, ask: Ask, answer: Answer) -> None:
         """Deliver an event to all subscribers except the asker, and collect the results of their handlers."""
         listeners = [s for s in self._bus.topics.matches[ask.topic] if s.owner != source and s.inline is None]

@@ -26,6 +26,7 @@ from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.routing.call_router import CallRouter
 from microkernel.kernel.routing.call_table import CallTable
 from microkernel.kernel.routing.data_store import DataStore
+from microkernel.kernel.routing.direct_channels import DirectChannels
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
@@ -92,6 +93,7 @@ class PluginIngress:
 
     def on_exit(self, instance: Instance, exit: Exit) -> None:
         self._record.previous_instances.append(instance)
+        self._ingress.direct.end(instance, exit.reason)
         self._ingress.reactor.post(self._ingress.buffers.sweep)
 
     def on_undeliverable(self, delivery: Delivery, error: KernelError) -> None:
@@ -123,6 +125,7 @@ class Ingress:
         reactor: Reactor,
         journal: Journal,
         dead_letters: DeadLetters,
+        direct: DirectChannels,
     ) -> None:
         self._bus = bus
         self._router = router
@@ -133,6 +136,7 @@ class Ingress:
         self.reactor = reactor
         self.journal = journal
         self.dead_letters = dead_letters
+        self.direct = direct
         self.handlers: Mapping[type, Handler] = {
             messages.Emit: self._emit,
             messages.Call: self._call,
@@ -156,6 +160,10 @@ class Ingress:
             messages.Stopped: self._push_event,
             messages.Exported: self._push_event,
             messages.Failed: self._failed,
+            messages.DirectStatus: self._direct_status,
+            messages.DirectAdopt: self._direct_adopt,
+            messages.DirectReply: self._direct_reply,
+            messages.DirectReturn: self._direct_return,
         }
 
     def observe(self, record: PluginRecord) -> PluginIngress:
@@ -196,6 +204,8 @@ class Ingress:
             message.shares = instance.account.take(message.shares)
         answer = partial(_answer, instance, message.id)
         self._router.call(record, message, answer, direct=not instance.on_own_thread)
+        if instance.may_call_directly:
+            self.direct.count(record, instance, message)
 
     def _reply(self, record: PluginRecord, instance: Instance, message: Response) -> None:
         if message.shares:
@@ -292,6 +302,18 @@ class Ingress:
 
     def _pong(self, record: PluginRecord, instance: Instance, message: messages.Pong) -> None:
         instance.owner.on_pong(instance)
+
+    def _direct_status(self, record: PluginRecord, instance: Instance, message: messages.DirectStatus) -> None:
+        self.direct.on_status(instance, message)
+
+    def _direct_adopt(self, record: PluginRecord, instance: Instance, message: messages.DirectAdopt) -> None:
+        self.direct.on_adopt(instance, message)
+
+    def _direct_reply(self, record: PluginRecord, instance: Instance, message: messages.DirectReply) -> None:
+        self.direct.on_reply(instance, message)
+
+    def _direct_return(self, record: PluginRecord, instance: Instance, message: messages.DirectReturn) -> None:
+        self.direct.on_return(instance, message)
 
     def _push_event(self, record: PluginRecord, instance: Instance, message: Any) -> None:
         instance.push_event(message)

@@ -235,6 +235,7 @@ def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, s
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
         ("requires", translator.listed(info["requires"])),
         ("wants", translator.listed(info["wants"])),
+        ("direct", translator.listed(info["direct"])),
         ("methods", "\n".join(_method(name, info) for name in info["methods"])),
         ("handlers", translator.listed(info["topics"])),
         ("permissions", _grants(info["permissions"], translator)),

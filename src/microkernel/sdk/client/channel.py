@@ -6,11 +6,26 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from microkernel.sdk.client.buffers import BlockMapper
-from microkernel.wire.messages import Message, Response
+from microkernel.wire.messages import DirectOffer, Message, Response
 
 
 class ChannelClosed(Exception):
     """The kernel's end of the channel is closed."""
+
+
+# The lane of the answer to a call on a direct channel.
+DIRECT_LANE = -2
+
+
+class DirectCalls(Protocol):
+    """Serves direct channels, on which other instances call this one. Only on the instance's main thread."""
+
+    def offer(self, message: DirectOffer, accepts: Callable[[str], bool] | None) -> None:
+        """Accept a channel, or refuse it if ``accepts`` is None. Calls of methods that are not accepted are handed back
+        to the kernel."""
+
+    def confirm(self) -> None:
+        """The kernel has handled everything that was sent before the last Ping."""
 
 
 class Channel(Protocol):
@@ -20,9 +35,16 @@ class Channel(Protocol):
     def memory(self) -> BlockMapper | None:
         """Access to shared memory; None if there is none."""
 
+    @property
+    def direct(self) -> DirectCalls | None:
+        """Serves direct channels; None if there can be none."""
+
     def receive(self, timeout: float | None) -> Sequence[Message]:
         """Return received messages; empty after ``timeout`` seconds. Only on the instance's main thread. Raises
         ChannelClosed."""
+
+    def receive_control(self, timeout: float | None) -> Sequence[Message]:
+        """Like ``receive``, while a handler runs: no calls from direct channels."""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``receive`` has messages."""

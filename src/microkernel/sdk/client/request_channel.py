@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from microkernel.sdk.client.buffers import holds_of
+from microkernel.sdk.client.channel import DIRECT_LANE
 from microkernel.wire import messages
 from microkernel.wire.messages import Message, Response
 from microkernel.wire.session import pack, pack_for_lane
@@ -33,8 +34,12 @@ class RequestChannel(ABC):
         self._emitted = 0
         self._has_emitted = False
         self._with_next: deque[Message] = deque()
+        # Whether there are direct channels, so that ``_before_sending`` and ``_after_sending`` are to be called.
+        self._has_direct = False
 
     def send(self, message: Message) -> None:
+        if self._has_direct:
+            self._before_sending(message)
         if isinstance(message, messages.Emit):
             if self._emitted >= EMIT_WINDOW:
                 self._read_until(None, lambda: self._emitted < EMIT_WINDOW)
@@ -46,6 +51,8 @@ class RequestChannel(ABC):
             self._write(pack([*self._before(), message]))
         else:
             self._write(pack([message]))
+        if self._has_direct:
+            self._after_sending(message)
 
     def _before(self) -> Iterator[Message]:
         with suppress(IndexError):  # another thread may take the last one
@@ -54,7 +61,10 @@ class RequestChannel(ABC):
 
     def reply(self, reply: Response, lane: int) -> None:
         if lane < 0:
-            self.send(reply)
+            if lane == DIRECT_LANE:
+                self._reply_direct(reply)
+            else:
+                self.send(reply)
             return
         reply.emitted, self._has_emitted = self._has_emitted, False
         frame = pack_for_lane(reply)
@@ -108,6 +118,24 @@ class RequestChannel(ABC):
                 self.send(messages.ReleaseBuffers(holds))
         elif isinstance(message, messages.Credit):
             self._emitted -= message.count
+        elif isinstance(message, messages.DirectRoute):
+            self._add_route(message)
+
+    def _before_sending(self, message: Message) -> None:
+        """Called before a message is sent, if ``_has_direct``."""
+        raise NotImplementedError
+
+    def _after_sending(self, message: Message) -> None:
+        """Called after a message was sent, if ``_has_direct``."""
+        raise NotImplementedError
+
+    def _reply_direct(self, reply: Response) -> None:
+        """Answer a call that came on a direct channel."""
+        raise NotImplementedError
+
+    def _add_route(self, message: messages.DirectRoute) -> None:
+        """Call a plugin on a direct channel from now on."""
+        raise NotImplementedError
 
     @abstractmethod
     def _write(self, frame: bytes) -> None:

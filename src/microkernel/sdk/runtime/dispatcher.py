@@ -80,7 +80,7 @@ class Dispatcher:
 
     def poll_control(self, timeout: float) -> None:
         """Receive messages while a handler runs. A Cancel or a Stop takes effect immediately, the others are queued."""
-        for message in self._channel.receive(timeout):
+        for message in self._channel.receive_control(timeout):
             if isinstance(message, messages.Cancel):
                 self._cancel(message)
                 continue
@@ -135,14 +135,31 @@ class Dispatcher:
             case messages.Ping():
                 self._channel.send(messages.Pong(message.id))
             case messages.Pong():
-                while self._posted:
-                    self._posted.popleft()()
+                self._pong(message)
             case messages.Stop():
                 self._stop(message)
             case messages.BlocksFreed():
                 self._sharing.forget(message.blocks)
+            case messages.DirectOffer():
+                self._offer(message)
             case _:
                 pass  # a newer kernel may send unknown messages
+
+    def _pong(self, message: messages.Pong) -> None:
+        while self._posted:
+            self._posted.popleft()()
+        if message.id and self._channel.direct is not None:
+            self._channel.direct.confirm()
+
+    def _offer(self, message: messages.DirectOffer) -> None:
+        """Accept a direct channel, unless handlers run on a pool or in an event loop: calls would not run in the order
+        in which they arrive."""
+        if self._channel.direct is not None:
+            is_serial = isinstance(self.executor, InlineExecutor)
+            self._channel.direct.offer(message, self._has_method if is_serial else None)
+
+    def _has_method(self, name: str) -> bool:
+        return name in self._handlers.methods
 
     def flush(self) -> None:
         """Report handled deliveries and released buffers to the kernel."""
