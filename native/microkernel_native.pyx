@@ -524,6 +524,8 @@ cdef class CallPath:
         cdef object flight = mailbox._flight, down = channel._down, incoming = record.incoming
         if mailbox.paused or mailbox.consumer is not instance or instance.disconnected:
             return False
+        if mailbox.waiting_flag is not None:  # the callee has direct channels
+            return False
         if mailbox.waiting or mailbox._taken or mailbox._large or incoming._large:
             return False
         if len(incoming) >= mailbox.capacity or len(flight) >= mailbox._most or mailbox._alone in flight:
@@ -680,7 +682,7 @@ cdef class EventPath:
     cdef object delivery, raw, subscription, mailbox, message
     cdef Py_ssize_t e_seq, e_subscription, e_delivery, e_envelope, e_reply_to, e_deadline, e_shares, s_number
     cdef Py_ssize_t s_once, s_inline, s_receiver
-    cdef Py_ssize_t m_waiting, m_taken, m_flight, m_large, m_admits, m_blocked, m_bell, m_pump
+    cdef Py_ssize_t m_waiting, m_taken, m_flight, m_large, m_admits, m_blocked, m_bell, m_pump, m_flag
     cdef Py_ssize_t slot_bytes, batch
 
     def __init__(self, delivery, subscription, mailbox, message, raw, Py_ssize_t slot_bytes, Py_ssize_t batch):
@@ -697,6 +699,7 @@ cdef class EventPath:
         self.m_flight, self.m_large = offset_of(mailbox, "_flight"), offset_of(mailbox, "_large")
         self.m_admits, self.m_blocked = offset_of(mailbox, "_admits"), offset_of(mailbox, "blocked_sends")
         self.m_bell, self.m_pump = offset_of(mailbox, "bell"), offset_of(mailbox, "pump")
+        self.m_flag = offset_of(mailbox, "waiting_flag")
 
     def emit(self, bus, str source not None, str topic not None, data, mode, on_settled):
         """Deliver an event without attachments. Return False if nothing was done."""
@@ -765,6 +768,8 @@ cdef class EventPath:
             return mailbox.accept(delivery, direct=direct)
         waiting, flight = slot(mailbox, self.m_waiting), slot(mailbox, self.m_flight)
         if slot(mailbox, self.m_large) or slot(mailbox, self.m_blocked)._waiting:
+            return mailbox.accept(delivery, direct=direct)
+        if slot(mailbox, self.m_flag) is not None:  # the receiver has direct channels
             return mailbox.accept(delivery, direct=direct)
         count = len(waiting) + len(slot(mailbox, self.m_taken)) + len(flight)
         if count >= <Py_ssize_t>slot(mailbox, self.m_admits):

@@ -32,7 +32,7 @@ def _no(*_: object) -> Any:
 class Channel:
     """Records what is sent."""
 
-    memory = None
+    memory = direct = None
     lane_descriptors = ()
 
     def __init__(self) -> None:
@@ -46,6 +46,8 @@ class Channel:
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         return ()
+
+    receive_control = receive
 
 
 class Subject:

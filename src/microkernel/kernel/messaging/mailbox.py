@@ -49,6 +49,7 @@ class Mailbox:
         "progress",
         "pump",
         "waiting",
+        "waiting_flag",
     )  # fmt: skip
 
     def __init__(self, capacity: int) -> None:

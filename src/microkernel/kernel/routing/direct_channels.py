@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from functools import partial
 from itertools import count
+from weakref import WeakKeyDictionary
 
 from microkernel.errors import CallDeadlock, KernelError, PluginDied
 from microkernel.kernel.admission import gate
@@ -29,8 +30,6 @@ from microkernel.wire.failures import OF_REPLIES, as_reported, from_error
 from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Call, Response
 
-# Most pairs whose calls are counted. With more the counts start again.
-_MAX_PAIRS = 4096
 # Most channels of one instance, as caller and as callee together. Each takes the kernel a descriptor, and the callee's
 # wait for messages a little time.
 _MAX_CHANNELS = 64
@@ -78,7 +77,8 @@ class DirectChannels:
         self._channels: dict[int, DirectChannel] = {}
         # By instance, so that an instance without channels costs one lookup.
         self._used_by: dict[Instance, dict[int, DirectChannel]] = {}
-        self._counts: dict[tuple[Instance, Instance], int] = {}
+        # Calls by caller and callee. They do not keep an instance alive: a call can arrive when one has ended already.
+        self._counts: WeakKeyDictionary[Instance, WeakKeyDictionary[Instance, int]] = WeakKeyDictionary()
 
     # Opening
 
@@ -89,19 +89,17 @@ class DirectChannels:
         callee = target.instance if target is not None else None
         if target is None or callee is None or callee.exit is not None:
             return
-        pair = caller, callee
-        self._counts[pair] = calls = self._counts.get(pair, 0) + 1
+        counts = self._counts.setdefault(caller, WeakKeyDictionary())
+        counts[callee] = calls = counts.get(callee, 0) + 1
         if calls != after:
             return
-        if len(self._counts) > _MAX_PAIRS:
-            self._counts.clear()
         if not (
             self._has_room(caller)
             and self._has_room(callee)
             and qualifies(source, caller, target, callee)
             and self._offer(source, caller, target, callee)
         ):
-            self._counts[pair] = 0  # try again after as many calls
+            counts[callee] = 0  # try again after as many calls
 
     def _has_room(self, instance: Instance) -> bool:
         return len(self._used_by.get(instance, ())) < _MAX_CHANNELS
@@ -151,7 +149,7 @@ class DirectChannels:
             is_refused = channel.caller not in channel.users and not channel.is_closed
             self._close(channel, cancel=instance is channel.caller)
             if is_refused and channel.caller is not None:
-                self._counts[channel.caller, instance] = _NEVER
+                self._counts.setdefault(channel.caller, WeakKeyDictionary())[instance] = _NEVER
             self._remove_user(channel, instance)
 
     def on_adopt(self, instance: Instance, message: messages.DirectAdopt) -> None:
@@ -280,8 +278,6 @@ class DirectChannels:
                 channel.callee = None
             else:
                 channel.caller = None
-        for pair in [pair for pair in self._counts if instance in pair]:
-            del self._counts[pair]
 
     def _channels_of(self, instance: Instance) -> Sequence[DirectChannel]:
         return [*self._used_by.get(instance, {}).values()]
@@ -296,7 +292,8 @@ class DirectChannels:
         channel.is_closed = True
         if channel.caller is not None and channel.callee is not None:
             channel.caller.routes.pop(channel.number, None)
-            self._counts.pop((channel.caller, channel.callee), None)
+            if counts := self._counts.get(channel.caller):
+                counts.pop(channel.callee, None)
         calls = channel.link.close(cancel=cancel)
         for call in calls:
             self._take_back(channel, call)
