@@ -169,10 +169,13 @@ class Harness:
     # The end
 
     def _look(self) -> Look:
-        """Look at this process without the descriptors of direct channels, of which there may be any number."""
+        """Look at this process without the descriptors of direct channels, of which there may be any number: one for
+        each, and one for the page of each callee."""
         seen, records = look(), list(self.arena.kernel.core.registry)
-        channels = sum(len(record.instance.routes) for record in records if record.instance is not None)
-        return replace(seen, descriptors=seen.descriptors - channels)
+        instances = [record.instance for record in records if record.instance is not None]
+        channels = sum(len(instance.routes) for instance in instances)
+        pages = sum(getattr(instance.runner, "_waiting", None) is not None for instance in instances)
+        return replace(seen, descriptors=seen.descriptors - channels - pages)
 
     def _settle(self) -> None:
         try:
