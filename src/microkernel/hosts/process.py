@@ -91,6 +91,7 @@ class ProcessRunner(WorkerRunner):
         if not self._closed:
             self._buffer_server.close()
         super()._close()
+        self._waiting = None  # the kernel keeps some ended instances for a while, but not their page and its descriptor
 
 
 class ProcessHost(WorkerHost):

@@ -179,6 +179,7 @@ class KernelChannel:
         for end in (self._down_socket, self._up_socket):
             self._reactor.unwatch(end.fileno())
             end.close()
+        self._waiting_flag = None
 
     # Down
 
