@@ -15,6 +15,9 @@ from microkernel.wire.direct import pack_direct, read_call
 from microkernel.wire.messages import DirectCall, Response
 
 
+_NO_PAGE = memoryview(bytearray(8)).cast("I")
+
+
 def waiting_page() -> tuple[int, memoryview]:
     """Return a page of memory to share with a worker, as a descriptor and a view. Raises OSError.
 
@@ -58,6 +61,7 @@ class DirectLink:
                 )
         self.callee_end.close()
         self.caller_end.close()
+        self.waiting = _NO_PAGE  # the caller may use the channel for long after the callee has ended
         return calls
 
     def _receive(self) -> bytes:
