@@ -14,7 +14,6 @@ from microkernel.wire import frames
 from microkernel.wire.direct import pack_direct, read_call
 from microkernel.wire.messages import DirectCall, Response
 
-
 _NO_PAGE = memoryview(bytearray(8)).cast("I")
 
 

@@ -41,9 +41,9 @@ _NEVER = -(1 << 62)
 class DirectChannel:
     """One channel, until both instances have reported that they no longer use it, or have ended.
 
-    ``caller`` and ``callee`` are None once they have ended. ``last``: the highest number of a call that the kernel has
-    adopted, got back or seen answered; a report of an earlier call has been overtaken. ``pending``: the call that is
-    adopted. ``death``: how the callee ended.
+    ``caller`` and ``callee`` are None once they no longer use it. ``last``: the highest number of a call that the kernel
+    has adopted, got back or seen answered; a report of an earlier call has been overtaken. ``pending``: the call that
+    is adopted. ``death``: how the callee ended.
     """
 
     number: int
@@ -133,6 +133,7 @@ class DirectChannels:
             caller.runner.send(messages.DirectRoute(channel.number, channel.target.name))
         else:
             self._close(channel, cancel=True)
+            channel.caller = None
 
     # Messages of the instances
 
@@ -166,7 +167,7 @@ class DirectChannels:
         callee = channel.callee
         if callee is None:
             name = channel.target.name
-            died = PluginDied("MK0214", target=message.target, name=name, reason=channel.death)
+            died = PluginDied("MK0214", target=message.target, name=name, reason=channel.death or f"{name} ended")
             self._answer(channel, message.id, Response(0, failure=from_error(died)))
             return
         try:
@@ -274,10 +275,6 @@ class DirectChannels:
                     mailbox.paused = True  # what comes back is for the next instance
             self._close(channel, cancel=True)
             self._remove_user(channel, instance)
-            if channel.callee is instance:
-                channel.callee = None
-            else:
-                channel.caller = None
 
     def _channels_of(self, instance: Instance) -> Sequence[DirectChannel]:
         return [*self._used_by.get(instance, {}).values()]
@@ -300,7 +297,12 @@ class DirectChannels:
         return [call.id for call in calls]
 
     def _remove_user(self, channel: DirectChannel, user: Instance) -> None:
+        """Forget that an instance uses a channel. The other one may keep the channel for long, but not the instance."""
         channel.users.discard(user)
+        if channel.callee is user:
+            channel.callee = None
+        else:
+            channel.caller = None
         used = self._used_by.get(user, {})
         used.pop(channel.number, None)
         if not used:
