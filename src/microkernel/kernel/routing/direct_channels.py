@@ -41,7 +41,7 @@ _NEVER = -(1 << 62)
 class DirectChannel:
     """One channel, until both instances have reported that they no longer use it, or have ended.
 
-    ``caller`` and ``callee`` are None once they no longer use it. ``last``: the highest number of a call that the kernel
+    ``caller`` and ``callee`` are None when they no longer use it. ``last``: highest number of a call that the kernel
     has adopted, got back or seen answered; a report of an earlier call has been overtaken. ``pending``: the call that
     is adopted. ``death``: how the callee ended.
     """
