@@ -62,7 +62,7 @@ class BufferMappings:
     def _take(self, requested: int) -> None:
         data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
         block, may_write = decode(data, tuple[int, bool]) if data else (requested, False)
-        if block < 0:
+        if block < 0 and may_write:  # sent unrequested; a refusal of a block is not marked so
             self._ends[-block] = self._take_direct(ancillary)
         elif ancillary:
             self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write)
