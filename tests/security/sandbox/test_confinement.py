@@ -43,6 +43,8 @@ def target(tmp_path: Path) -> Iterator[dict[str, Any]]:
         datagrams.bind(str(tmp_path / "datagrams"))
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], env={"SECRET": "canary"})
         try:
+            # Popen returns a moment before the new program has its variables.
+            eventually(lambda: b"canary" in Path(f"/proc/{other.pid}/environ").read_bytes())
             yield {
                 "secret": str(secret), "folder": str(tmp_path), "program": str(loose), "port": server.getsockname()[1],
                 "datagrams": str(tmp_path / "datagrams"), "other": other.pid, "kernel": os.getpid(),
