@@ -150,10 +150,12 @@ class ConfinedRunner(WorkerRunner):
         pid = self._pid
         if pid is None or self._closed:
             return
-        self._kill_reason = self._kill_reason or threads_over(pid, int(self._limits["threads"]))
-        self._kill_reason = self._kill_reason or memory_over(pid, int(self._limits["memory"]) + self._overhead)
+        over = threads_over(pid, int(self._limits["threads"]))
+        over = over or memory_over(pid, int(self._limits["memory"]) + self._overhead)
         yield
-        self._kill_reason = self._kill_reason or (yield from _over_locks(pid))
+        over = over or (yield from _over_locks(pid))
+        # Read only now: the other check may have found a reason at one of the steps above.
+        self._kill_reason = self._kill_reason or over
         if self._kill_reason:
             self.kill()
         elif growth(self._free_before, free_space(self._folders)) > self._allowed_growth:
@@ -165,7 +167,8 @@ class ConfinedRunner(WorkerRunner):
         pid = self._pid
         if pid is None or self._closed:
             return
-        self._kill_reason = self._kill_reason or (yield from self._over_disk(pid))
+        over = yield from self._over_disk(pid)
+        self._kill_reason = self._kill_reason or over
         if self._kill_reason:
             self.kill()
             return
