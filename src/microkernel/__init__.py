@@ -44,7 +44,7 @@ _HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.app"}
 def leave_out_embedding() -> None:
     """Leave the names that only an embedding program uses out of ``__all__``.
 
-    So ``from microkernel import *`` works in a worker, where there is no kernel to load.
+    So ``from microkernel import *`` works in a worker, which does not load the kernel.
     """
     __all__[:] = [name for name in __all__ if name not in _HOMES]
 

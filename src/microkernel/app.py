@@ -267,7 +267,7 @@ class Kernel:
 
         At most ``size`` events wait to be read; then each new one replaces the oldest, and the stream counts it in
         ``dropped``. The stream ends when the kernel closes, and is cancelled by ``aclose``, by leaving ``async with``,
-        or when nobody holds it any longer. Raises BadTopic; ConfigError MK0628 without a running event loop.
+        or when it is deleted. Raises BadTopic; ConfigError MK0628 without a running event loop.
         """
         stream = EventStream(pattern, size)
         self._embedder.add_stream(stream, self.on(pattern, stream.handler(), overflow="drop_oldest"))

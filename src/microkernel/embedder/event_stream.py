@@ -41,7 +41,7 @@ class EventStream:
         return receive
 
     def end_by(self, cancel: Callable[[], object]) -> None:
-        """Call this once, when the stream has ended or is no longer held."""
+        """Call this once, when the stream is cancelled or deleted."""
         self._cancel = at_end = finalize(self, cancel)
         at_end.atexit = False
 

@@ -10,6 +10,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import BadTopic, ConfigError
+from tests.harness.waiting import eventually
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_the_oldest_are_replaced_and_counted(kernel: Kernel) -> None:
         async with kernel.events("n", size=3) as stream:
             for n in range(10):
                 kernel.emit("n", n=n)
-            await asyncio.to_thread(lambda: [None for _ in iter(lambda: len(stream._waiting) + stream.dropped, 10)])
+            await asyncio.to_thread(eventually, lambda: len(stream._waiting) + stream.dropped == 10)
             return [(await anext(stream)).data["n"] for _ in range(3)], stream.dropped
 
     assert asyncio.run(read()) == ([7, 8, 9], 7)

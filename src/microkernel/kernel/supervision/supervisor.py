@@ -259,16 +259,20 @@ class Supervisor:
         """Handle a reload after which neither the new source nor the old one runs, like a failed start."""
         self._did_not_start(record, reason, again=False)
 
+    def _end_failed_start(self, record: PluginRecord, error: KernelError) -> bool:
+        """End the instance that did not start. Return False if that is impossible: the plugin is then a zombie."""
+        instance = record.instance or record.candidate
+        if instance is None or instance.exit is not None or self._terminator.terminate(instance) is not None:
+            return True
+        record.instance = instance
+        self._cleanup.mark_zombie(record, error.text)
+        return False
+
     # Not ready
 
     def _wait_for_readiness(self, record: PluginRecord, reason: PluginNotReady, *, again: bool) -> None:
         """Set a plugin aside until it is started again. Its events wait, calls are refused. With the lock held."""
-        instance = record.instance or record.candidate
-        if record.is_being_killed:
-            return
-        if instance is not None and instance.exit is None and self._terminator.terminate(instance) is None:
-            record.instance = instance
-            self._cleanup.mark_zombie(record, reason.text)
+        if record.is_being_killed or not self._end_failed_start(record, reason):
             return
         record.instance = record.candidate = None
         before = record.error
@@ -304,11 +308,7 @@ class Supervisor:
     def _try_again(self, record: PluginRecord, error: KernelError) -> None:
         """Treat a failed start that may be tried again as a crash. With the lock held."""
         instance = record.instance or record.candidate
-        if record.is_being_killed:
-            return
-        if instance is not None and instance.exit is None and self._terminator.terminate(instance) is None:
-            record.instance = instance
-            self._cleanup.mark_zombie(record, error.text)
+        if record.is_being_killed or not self._end_failed_start(record, error):
             return
         stack = str(error.fields.get("traceback", ""))
         self.handle_exit(record, instance, Exit(error.text, code=1, stack=stack), error)

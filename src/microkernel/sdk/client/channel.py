@@ -29,7 +29,7 @@ class DirectCalls(Protocol):
 
 
 class Channel(Protocol):
-    """Sends and receives. Of a Response whose request is no longer waiting, the channel releases the shared memory."""
+    """Sends and receives. It releases the shared memory of a Response that comes after its request was abandoned."""
 
     @property
     def memory(self) -> BlockMapper | None:
