@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from weakref import finalize, ref
 
 from microkernel.embedder.coroutines import running_loop
 from microkernel.sdk.event import Event
-
-if TYPE_CHECKING:
-    pass
 
 
 class EventStream:
@@ -27,7 +23,8 @@ class EventStream:
         self._waiting: deque[Event] = deque(maxlen=size)
         self._arrived = asyncio.Event()
         self._has_ended = False
-        self._cancel: finalize[[], EventStream] | None = None
+        self._cancel: Callable[[], object] = int
+        self._at_end: finalize[[Callable[[], object]], EventStream] | None = None
         self.dropped = 0
 
     def handler(self) -> Callable[[Event], None]:
@@ -40,16 +37,20 @@ class EventStream:
 
         return receive
 
-    def end_by(self, cancel: Callable[[], object]) -> None:
-        """Call this once, when the stream is cancelled or deleted."""
-        self._cancel = at_end = finalize(self, cancel)
+    def end_by(self, cancel: Callable[[], object], post: Callable[[Callable[[], object]], object]) -> None:
+        """Call ``cancel`` when the stream is cancelled.
+
+        When it is deleted, call it by ``post``, which never waits: objects are deleted on any thread, at any time.
+        """
+        self._cancel = cancel
+        self._at_end = at_end = finalize(self, post, cancel)
         at_end.atexit = False
 
     def end(self) -> None:
         """End the stream, because the kernel closes: events that wait can still be read. On any thread, idempotent."""
         self._has_ended = True
-        if self._cancel is not None:
-            self._cancel.detach()
+        if self._at_end is not None:
+            self._at_end.detach()
         self._wake()
 
     def _put(self, event: Event) -> None:
@@ -81,7 +82,7 @@ class EventStream:
 
     async def aclose(self) -> None:
         """Cancel the subscription and drop the events that wait."""
-        if self._cancel is not None:
+        if not self._has_ended:
             self._cancel()
         self.end()
         self._waiting.clear()

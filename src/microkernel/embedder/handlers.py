@@ -86,7 +86,7 @@ class Embedder:
     def add_stream(self, stream: EventStream, subscription: Subscription) -> None:
         """End the stream when the program is done with it, or when the kernel closes."""
         self._streams.add(stream)
-        stream.end_by(subscription.cancel)
+        stream.end_by(subscription.cancel, self._core.reactor.post)
 
     def _on_inline(self, pattern: str, handler: Callable[..., Any], binder: EventBinder) -> Subscription:
         """Add an inline handler to the last group if it matches, else to a new one; so all run in the order of

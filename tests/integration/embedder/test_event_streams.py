@@ -67,6 +67,7 @@ def test_leaving_or_dropping_it_removes_the_subscription(kernel: Kernel) -> None
         stream = kernel.events("order.created")
         del stream
         gc.collect()
+        kernel.core.reactor.run(int)  # the subscription is removed there
         assert _subscribed(kernel, "order.created") == before
 
     asyncio.run(leave())
